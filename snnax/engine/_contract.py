@@ -1,0 +1,79 @@
+"""What the engines know of a node: a layer with state, a container, a function of several inputs, or a plain callable."""
+
+import abc
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+
+from ._wiring import Wiring
+
+
+class AbstractLayer(eqx.Module):
+    """A layer with state: one time step on one sample. Batch it with `jax.vmap`.
+
+    State is explicit: what `__call__` needs from the past comes in and goes out, nothing is stored on the layer.
+    """
+
+    @abc.abstractmethod
+    def init_state(self, shape: tuple[int, ...] | None, *, key: Any = None) -> Any:
+        """The state before the first time step, for inputs of `shape` (no time, no batch axis).
+
+        `shape` is None where the caller does not know it; a layer that was not given its shape either raises
+        `ValueError`.
+        """
+
+    @abc.abstractmethod
+    def __call__(self, state: Any, x: Any, *, key: Any = None) -> tuple[Any, Any]:
+        """One time step: `(state, input) -> (state, output)`."""
+
+
+class AbstractFunction(eqx.Module):
+    """A stateless node that takes its inputs as separate arguments; any other node gets their sum."""
+
+    @abc.abstractmethod
+    def __call__(self, *xs: Any) -> Any:
+        """One time step: `inputs -> output`."""
+
+
+class AbstractContainer(eqx.Module):
+    """Nodes wired together; `wiring` says which node reads what."""
+
+    wiring: eqx.AbstractVar[Wiring]
+
+    @property
+    @abc.abstractmethod
+    def named_nodes(self) -> Mapping[str, Any]:
+        """The nodes by name."""
+
+    @abc.abstractmethod
+    def pack_states(self, states: dict[str, Any]) -> Any:
+        """States by node name (and by `str(Previous(...))`) -> what the user holds."""
+
+    @abc.abstractmethod
+    def unpack_states(self, states: Any) -> dict[str, Any]:
+        """The inverse of `pack_states`."""
+
+
+@functools.cache
+def _takes_key(kind: type) -> bool:
+    parameters = inspect.signature(kind.__call__).parameters.values()
+    return any(parameter.name == "key" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def call_stateless(node: Any, args: tuple[Any, ...], key: Any) -> Any:
+    """Call a node without state; only Equinox modules that have a `key` argument get one."""
+    if isinstance(node, AbstractFunction):
+        return node(*args)
+    if isinstance(node, eqx.Module) and _takes_key(type(node)):
+        return node(add(args), key=key)
+    return node(add(args))
+
+
+def add(args: tuple[Any, ...]) -> Any:
+    """The sum of a node's inputs, in the order of its edges."""
+    if not args:
+        raise ValueError("a node that is no snn.Lambda or function needs at least one input")
+    return functools.reduce(lambda a, b: a + b, args)

@@ -1,0 +1,165 @@
+"""One time step of a container, and the states before the first."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ._contract import AbstractContainer, AbstractLayer, add, call_stateless
+from ._wiring import Previous, Source, State, Wiring
+
+
+def apply(node: Any, state: Any, args: tuple[Any, ...], key: Any) -> tuple[Any, Any]:
+    """One time step of any node: `(state, inputs) -> (state, output)`; stateless nodes have the state None."""
+    if isinstance(node, AbstractLayer):
+        return node(state, add(args), key=key)
+    if isinstance(node, AbstractContainer):
+        states, outs = step(node, state, args[0] if len(args) == 1 else args, key)
+        return states, outs[-1]
+    return None, call_stateless(node, args, key)
+
+
+def step(model: AbstractContainer, states: Any, x: Any, key: Any = None) -> tuple[Any, list[Any]]:
+    """One time step of a container: its states, and the output of every node with the network's last."""
+    wiring = model.wiring
+    before = model.unpack_states(states)
+    values = dict(zip(wiring.inputs, (x,) if len(wiring.inputs) == 1 else x, strict=True))
+    after: dict[str, Any] = {}
+    read = reader(values, after, before)
+    nodes = model.named_nodes
+    for index, (name, sources) in enumerate(wiring.sources):
+        node_key = None if key is None else jax.random.fold_in(key, index)
+        after[name], values[name] = apply(nodes[name], before.get(name), tuple(map(read, sources)), node_key)
+    for edge in wiring.previous:
+        after[str(edge)] = read(edge.source)
+    return model.pack_states(after), node_outputs(wiring, values, read)
+
+
+def reader(values: dict[str, Any], after: dict[str, Any], before: dict[str, Any]) -> Callable[[Source], Any]:
+    """How a source is read within one time step."""
+
+    def read(source: Source) -> Any:
+        if isinstance(source, Previous):
+            return before[str(source)]
+        if isinstance(source, State):
+            return getattr(after[source.node], source.field)
+        return values[source]
+
+    return read
+
+
+def node_outputs(wiring: Wiring, values: dict[str, Any], read: Callable[[Source], Any]) -> list[Any]:
+    """The output of every node in execution order; the network's own is last."""
+    outputs = tuple(map(read, wiring.outputs))
+    outs = [values[name] for name, _ in wiring.sources]
+    if wiring.several or wiring.outputs != (wiring.sources[-1][0],):
+        outs.append(outputs if wiring.several else outputs[0])
+    return outs
+
+
+def init_states(model: AbstractContainer, key: Any, input_shape: Any) -> Any:
+    """The states before the first time step; `input_shape` None: from the shapes that the layers were given."""
+    nodes = model.named_nodes
+    if input_shape is None:
+        shapes = dict.fromkeys(nodes)
+        previous = {str(edge): edge.shape for edge in model.wiring.previous}
+    else:
+        shapes, previous = infer_shapes(model, input_shape)
+    states = {}
+    for index, (name, node) in enumerate(nodes.items()):
+        node_key = None if key is None else jax.random.fold_in(key, index)
+        shape = shapes[name]
+        try:
+            if isinstance(node, AbstractContainer):
+                states[name] = init_states(node, node_key, shape)
+            elif isinstance(node, AbstractLayer):
+                states[name] = node.init_state(_summed_shape(shape), key=node_key)
+        except ValueError as error:
+            raise ValueError(f"node '{name}': {error}") from error
+    for edge, shape in previous.items():
+        if shape is None:
+            raise ValueError(f"the shape of {edge} is not known: pass input_shape, or snn.Previous(..., shape=...)")
+        shape = (
+            shape if isinstance(shape, jax.ShapeDtypeStruct) else jax.ShapeDtypeStruct(shape, jnp.result_type(float))
+        )
+        states[edge] = jnp.zeros(shape.shape, shape.dtype)
+    return model.pack_states(states)
+
+
+def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The input shapes of every node and the shapes of the delayed sources, by abstract evaluation.
+
+    A node that reads a delayed source whose shape is not known yet is evaluated on what is known; a second round
+    fills the rest in.
+    """
+    wiring = model.wiring
+    nodes = model.named_nodes
+    values = dict(zip(wiring.inputs, _input_structs(input_shape, len(wiring.inputs)), strict=True))
+    inputs: dict[str, Any] = {}
+    states: dict[str, Any] = {}
+
+    def read(source: Source) -> Any:
+        if isinstance(source, Previous):
+            if source.shape is not None:
+                return jax.ShapeDtypeStruct(source.shape, jnp.result_type(float))
+            source = source.source
+        if isinstance(source, State):
+            return getattr(states[source.node], source.field) if source.node in states else None
+        return values.get(source)
+
+    waiting = [name for name, _ in wiring.sources]
+    sources = dict(wiring.sources)
+    while waiting:
+        found = []
+        for name in waiting:
+            node = nodes[name]
+            args = tuple(map(read, sources[name]))
+            known = tuple(arg for arg in args if arg is not None)
+            summed = isinstance(node, AbstractLayer) and known
+            if len(known) == len(args) or summed:
+                states[name], values[name] = _evaluate(name, node, known)
+                inputs[name] = known
+                found.append(name)
+        if not found:
+            raise ValueError(
+                f"the input shapes of the nodes {waiting} cannot be inferred: give snn.Previous(..., shape=...)"
+            )
+        waiting = [name for name in waiting if name not in found]
+    return inputs, {str(edge): read(edge) for edge in wiring.previous}
+
+
+def _evaluate(name: str, node: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    def run(args):
+        if isinstance(node, AbstractLayer):
+            return apply(node, node.init_state(_summed_shape(args)), args, None)
+        if isinstance(node, AbstractContainer):
+            shapes = tuple(jax.ShapeDtypeStruct(arg.shape, arg.dtype) for arg in args)
+            return apply(node, init_states(node, None, shapes), args, None)
+        return apply(node, None, args, None)
+
+    try:
+        return eqx.filter_eval_shape(run, args)
+    except (TypeError, ValueError) as error:
+        found = ", ".join(str(arg) for arg in args)
+        raise ValueError(
+            f"node '{name}' ({type(node).__name__}) does not take an input of shape {found}: {error}"
+        ) from error
+
+
+def _summed_shape(args: tuple[Any, ...] | None) -> tuple[int, ...] | None:
+    return None if args is None else jnp.broadcast_shapes(*(arg.shape for arg in args))
+
+
+def _input_structs(input_shape: Any, count: int) -> tuple[Any, ...]:
+    def struct(shape):
+        return shape if isinstance(shape, jax.ShapeDtypeStruct) else jax.ShapeDtypeStruct(shape, jnp.result_type(float))
+
+    nested = (
+        isinstance(input_shape, tuple | list) and all(not isinstance(size, int) for size in input_shape) and input_shape
+    )
+    shapes = tuple(input_shape) if nested else (input_shape,)
+    if len(shapes) != count:
+        raise ValueError(f"input_shape must give {count} shape(s), found {input_shape}")
+    return tuple(struct(shape) for shape in shapes)

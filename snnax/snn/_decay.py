@@ -1,0 +1,107 @@
+"""How a membrane or a synapse forgets in one time step.
+
+Frameworks store either the factor that is kept (`beta` of snnTorch) or the rate that is lost (`dt / tau` of Norse and
+SpikingJelly). Both are kept as they were given: `1 - (1 - rate)` is another number than `rate` in floating point.
+"""
+
+import abc
+import math
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike
+
+
+class AbstractDecay(eqx.Module):
+    """Exponential forgetting, seen as a factor `d` per time step."""
+
+    @property
+    @abc.abstractmethod
+    def factor(self) -> Array:
+        """What is kept per time step, `d`."""
+
+    @abc.abstractmethod
+    def leak(self, s: Array) -> Array:
+        """`d * s`."""
+
+    @abc.abstractmethod
+    def relax(self, s: Array, x: Array, rest: Array | float = 0.0) -> Array:
+        """`d * s + (1 - d) * (rest + x)`: one step towards the input above rest."""
+
+
+class Factor(AbstractDecay):
+    """A decay stored as the factor `d` that is kept per time step; scalar or per neuron.
+
+    The value is limited to [0, 1] in the forward pass. `constraint` says what that does to its gradient:
+    `"straight_through"` passes it, so that a decay beyond a bound can learn its way back; `"clip"` passes it only
+    within [0, 1], bounds included, as `torch.clamp` does (`jnp.clip` halves it at a bound); `"none"` does not limit.
+    """
+
+    value: Array
+    constraint: Literal["straight_through", "clip", "none"] = eqx.field(static=True)
+
+    def __init__(
+        self, value: ArrayLike, *, constraint: Literal["straight_through", "clip", "none"] = "straight_through"
+    ):
+        self.value = floating(value)
+        self.constraint = constraint
+
+    @property
+    def factor(self) -> Array:
+        if self.constraint == "none":
+            return self.value
+        inside = (self.value >= 0) & (self.value <= 1)
+        limited = jax.lax.stop_gradient(jnp.clip(self.value, 0, 1))
+        if self.constraint == "straight_through":
+            # Zero in value; carries the gradient.
+            limited = limited + (self.value - jax.lax.stop_gradient(self.value))
+        return jnp.where(inside, self.value, limited)
+
+    def leak(self, s):
+        return self.factor.astype(s.dtype) * s
+
+    def relax(self, s, x, rest=0.0):
+        factor = self.factor.astype(s.dtype)
+        return factor * s + (1 - factor) * (rest + x)
+
+
+class Rate(AbstractDecay):
+    """A decay stored as the rate `1 - d` that is lost per time step, `dt / tau` of an Euler step; not limited."""
+
+    value: Array
+
+    def __init__(self, value: ArrayLike):
+        self.value = floating(value)
+
+    @property
+    def factor(self) -> Array:
+        return 1 - self.value
+
+    def leak(self, s):
+        return s - self.value.astype(s.dtype) * s
+
+    def relax(self, s, x, rest=0.0):
+        return s + self.value.astype(s.dtype) * ((rest - s) + x)
+
+
+def floating(value: ArrayLike) -> Array:
+    """A parameter as a floating point array; Python and integer values take JAX's default float."""
+    value = jnp.asarray(value)
+    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
+
+
+def as_decay(value: "AbstractDecay | ArrayLike") -> AbstractDecay:
+    """A decay from what constructors take: a factor, or a decay itself."""
+    return value if isinstance(value, AbstractDecay) else Factor(value)
+
+
+def factor_from_tau(tau: float, dt: float) -> float:
+    """`exp(-dt / tau)` of a time constant and a time step in seconds.
+
+    **Raises:** `ValueError` unless both are positive.
+    """
+    if not (tau > 0 and dt > 0):
+        raise ValueError(f"tau and dt must be positive times in seconds, found tau={tau}, dt={dt}")
+    return math.exp(-dt / tau)

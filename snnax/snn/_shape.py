@@ -1,0 +1,47 @@
+"""The shape of a layer's neurons: given at construction, or taken from the input."""
+
+import operator
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+
+Shape = int | Sequence[int] | None
+
+
+def as_shape(shape: Shape) -> tuple[int, ...] | None:
+    """`11` -> `(11,)`; None stays None: the input decides."""
+    if shape is None:
+        return None
+    sizes = shape if isinstance(shape, Sequence) else (shape,)
+    shape = tuple(operator.index(size) for size in sizes)
+    if any(size < 0 for size in shape):
+        raise ValueError(f"a shape has no negative sizes, found {shape}")
+    return shape
+
+
+def resolve_shape(given: tuple[int, ...] | None, inferred: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The one shape that construction and input agree on.
+
+    **Raises:** `ValueError` when they disagree or neither is known.
+    """
+    if inferred is None:
+        if given is None:
+            raise ValueError("the layer was built without a shape: give it one, or pass input_shape to init_states")
+        return given
+    if given is not None and given != tuple(inferred):
+        raise ValueError(f"the layer was built for neurons of shape {given}, but its input has shape {tuple(inferred)}")
+    return tuple(inferred)
+
+
+def check_input(x: Array, v: Array) -> Array:
+    """The input in the dtype of the state.
+
+    **Raises:** `ValueError` when its shape is not that of the neurons.
+    """
+    if jnp.shape(x) != v.shape:
+        raise ValueError(
+            f"the neurons have shape {v.shape}, but their input has shape {jnp.shape(x)} (batch with jax.vmap)"
+        )
+    return jnp.asarray(x, dtype=v.dtype)
