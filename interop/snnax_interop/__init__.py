@@ -1,0 +1,23 @@
+"""The bridge that brings spiking networks from PyTorch to snnax and back."""
+
+from ._optional import require as _require
+
+
+_require("torch", "interop")
+
+from .convert import from_torch as from_torch  # noqa: E402
+from .converted import Converted as Converted, state_dict as state_dict  # noqa: E402
+from .data import JaxLoader as JaxLoader  # noqa: E402
+from .equivalence import check_equivalence as check_equivalence, EquivalenceReport as EquivalenceReport  # noqa: E402
+from .errors import (  # noqa: E402
+    EquivalenceError as EquivalenceError,
+    InteropError as InteropError,
+    MissingDependencyError as MissingDependencyError,
+    RecordingError as RecordingError,
+    TransferError as TransferError,
+    UnsupportedModuleError as UnsupportedModuleError,
+    UnsupportedOptionError as UnsupportedOptionError,
+    WeightMappingError as WeightMappingError,
+)
+from .report import ConversionReport as ConversionReport  # noqa: E402
+from .transfer import to_jax as to_jax, to_torch as to_torch  # noqa: E402

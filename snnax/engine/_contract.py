@@ -1,4 +1,4 @@
-"""What the engines know of a node: a layer with state, a container, a function of several inputs, or a plain callable."""
+"""What the engines know of a node: a layer with state, a container, a function of several inputs, a plain callable."""
 
 import abc
 import functools
@@ -59,8 +59,8 @@ class AbstractContainer(eqx.Module):
 
 @functools.cache
 def _takes_key(kind: type) -> bool:
-    parameters = inspect.signature(kind.__call__).parameters.values()
-    return any(parameter.name == "key" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    # Not where `key` would only vanish in **kwargs: those of eqx.Partial or eqx.filter_jit go on to any function.
+    return "key" in inspect.signature(kind.__call__).parameters
 
 
 def call_stateless(node: Any, args: tuple[Any, ...], key: Any) -> Any:
@@ -70,6 +70,11 @@ def call_stateless(node: Any, args: tuple[Any, ...], key: Any) -> Any:
     if isinstance(node, eqx.Module) and _takes_key(type(node)):
         return node(add(args), key=key)
     return node(add(args))
+
+
+def container_inputs(node: AbstractContainer, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a container reads: with one input the sum of its sources, as any node, with several one source each."""
+    return (add(args),) if len(node.wiring.inputs) == 1 else args
 
 
 def add(args: tuple[Any, ...]) -> Any:

@@ -10,8 +10,8 @@ import equinox as eqx
 import jax
 
 from ._contract import AbstractContainer, AbstractFunction, AbstractLayer, call_stateless
-from ._sequence import Repeat, as_sequence, input_sequences, step_keys
-from ._step import apply, node_outputs
+from ._sequence import Repeat, as_sequence, as_sequences, input_sequences, step_keys
+from ._step import apply, node_outputs, remember
 from ._wiring import Previous, Source, State, Wiring, origin
 
 
@@ -22,7 +22,7 @@ def layerwise(model: AbstractContainer, states: Any, xs: Any, *, key: Any = None
     """
     inputs, num_steps = input_sequences(xs, model.wiring.inputs)
     states, outs = _run(model, states, inputs, step_keys(key, num_steps), num_steps)
-    return states, jax.tree.map(as_sequence, outs, is_leaf=lambda x: isinstance(x, Repeat))
+    return states, as_sequences(outs)
 
 
 def _run(model: AbstractContainer, states: Any, values: dict[str, Any], keys: Any, num_steps: int):
@@ -49,9 +49,12 @@ def _run(model: AbstractContainer, states: Any, values: dict[str, Any], keys: An
         if wiring.is_cycle(component) or isinstance(node, AbstractLayer):
             _scan_cycle(wiring, component, nodes, before, after, values, trajectories, read, node_keys, num_steps)
         elif isinstance(node, AbstractContainer):
-            inputs = dict(zip(node.wiring.inputs, map(read, sources[name]), strict=True))
+            args = tuple(map(read, sources[name]))
+            if len(node.wiring.inputs) == 1 and len(args) > 1:
+                args = (_map_over_time(_identity, args, None, num_steps),)
+            inputs = dict(zip(node.wiring.inputs, args, strict=True))
             after[name], outs = _run(node, before[name], inputs, node_keys(name), num_steps)
-            values[name] = outs[-1]
+            values[name] = as_sequences(outs[-1]) if node.wiring.several else outs[-1]
         else:
             values[name] = _map_over_time(node, tuple(map(read, sources[name])), node_keys(name), num_steps)
     for edge in wiring.previous:
@@ -75,6 +78,7 @@ def _scan_cycle(wiring: Wiring, component, nodes, before, after, values, traject
 
     def body(carry, inputs):
         sequences, step_key = inputs
+        sequences = dict(zip(varying, sequences, strict=True))
         new: dict[str, Any] = {}
         outputs: dict[str, Any] = {}
 
@@ -91,11 +95,11 @@ def _scan_cycle(wiring: Wiring, component, nodes, before, after, values, traject
             args = tuple(map(read_step, sources))
             new[name], outputs[name] = apply(nodes[name], carry[name], args, step_key[name])
         for edge in delayed:
-            new[str(edge)] = read_step(edge.source)
+            new[str(edge)] = remember(carry[str(edge)], read_step(edge.source))
         fields = {name: {field: getattr(new[name], field) for field in wiring.fields[name]} for name in component}
         return new, (outputs, fields)
 
-    final, (outputs, fields) = jax.lax.scan(body, carry, (varying, keys), length=num_steps)
+    final, (outputs, fields) = jax.lax.scan(body, carry, (tuple(varying.values()), keys), length=num_steps)
     after.update(final)
     values.update(outputs)
     trajectories.update({State(name, field): x for name in fields for field, x in fields[name].items()})
@@ -122,12 +126,16 @@ def _is_deterministic(node: Any) -> bool:
 
 
 def _shifted(first: Any, sequence: Any) -> Any:
-    """A sequence one time step late."""
-    sequence = as_sequence(sequence)
-    return jax.tree.map(lambda a, b: jax.numpy.concatenate([a[None].astype(b.dtype), b])[: b.shape[0]], first, sequence)
+    """A sequence one time step late, in the dtype of the state that comes first."""
+    sequence = remember(first, as_sequence(sequence))
+    return jax.tree.map(lambda a, b: jax.numpy.concatenate([a[None], b])[: b.shape[0]], first, sequence)
 
 
 def _last(first: Any, sequence: Any) -> Any:
     if isinstance(sequence, Repeat):
-        return sequence.value if sequence.num_steps else first
-    return jax.tree.map(lambda a, b: b[-1] if b.shape[0] else a, first, sequence)
+        return remember(first, sequence.value) if sequence.num_steps else first
+    return remember(first, jax.tree.map(lambda a, b: b[-1] if b.shape[0] else a, first, sequence))
+
+
+def _identity(x: Any) -> Any:
+    return x

@@ -29,14 +29,20 @@ def as_sequence(x: Any) -> Any:
     return x.sequence() if isinstance(x, Repeat) else x
 
 
+def as_sequences(tree: Any) -> Any:
+    """All values of a tree as sequences."""
+    return jax.tree.map(as_sequence, tree, is_leaf=lambda x: isinstance(x, Repeat))
+
+
 def input_sequences(xs: Any, names: tuple[str, ...]) -> tuple[dict[str, Any], int]:
     """The inputs of a model by name, and the number of time steps.
 
     **Raises:** `ValueError` when inputs are missing, have no time axis, or disagree about its length.
     """
-    values = (xs,) if len(names) == 1 else tuple(xs)
-    if len(values) != len(names):
-        raise ValueError(f"expected {len(names)} inputs {list(names)}, found {len(values)}")
+    values = xs if len(names) != 1 else (xs,)
+    if not isinstance(values, tuple | list) or len(values) != len(names):
+        found = len(values) if isinstance(values, tuple | list) else type(values).__name__
+        raise ValueError(f"expected a tuple of {len(names)} inputs {list(names)}, found {found}")
     lengths = {}
     for name, value in zip(names, values, strict=True):
         if isinstance(value, Repeat):

@@ -1,5 +1,6 @@
 """One time step of a container, and the states before the first."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._contract import AbstractContainer, AbstractLayer, add, call_stateless
+from ._contract import AbstractContainer, AbstractLayer, add, call_stateless, container_inputs
 from ._wiring import Previous, Source, State, Wiring
 
 
@@ -16,7 +17,8 @@ def apply(node: Any, state: Any, args: tuple[Any, ...], key: Any) -> tuple[Any, 
     if isinstance(node, AbstractLayer):
         return node(state, add(args), key=key)
     if isinstance(node, AbstractContainer):
-        states, outs = step(node, state, args[0] if len(args) == 1 else args, key)
+        inputs = container_inputs(node, args)
+        states, outs = step(node, state, inputs[0] if len(inputs) == 1 else inputs, key)
         return states, outs[-1]
     return None, call_stateless(node, args, key)
 
@@ -33,7 +35,7 @@ def step(model: AbstractContainer, states: Any, x: Any, key: Any = None) -> tupl
         node_key = None if key is None else jax.random.fold_in(key, index)
         after[name], values[name] = apply(nodes[name], before.get(name), tuple(map(read, sources)), node_key)
     for edge in wiring.previous:
-        after[str(edge)] = read(edge.source)
+        after[str(edge)] = remember(before[str(edge)], read(edge.source))
     return model.pack_states(after), node_outputs(wiring, values, read)
 
 
@@ -50,11 +52,16 @@ def reader(values: dict[str, Any], after: dict[str, Any], before: dict[str, Any]
     return read
 
 
+def remember(before: Any, value: Any) -> Any:
+    """A value as the state that the next time step reads; states keep their dtype."""
+    return jax.tree.map(lambda a, b: jnp.asarray(b, a.dtype), before, value)
+
+
 def node_outputs(wiring: Wiring, values: dict[str, Any], read: Callable[[Source], Any]) -> list[Any]:
     """The output of every node in execution order; the network's own is last."""
     outputs = tuple(map(read, wiring.outputs))
     outs = [values[name] for name, _ in wiring.sources]
-    if wiring.several or wiring.outputs != (wiring.sources[-1][0],):
+    if wiring.several or wiring.outputs != tuple(name for name, _ in wiring.sources[-1:]):
         outs.append(outputs if wiring.several else outputs[0])
     return outs
 
@@ -64,7 +71,9 @@ def init_states(model: AbstractContainer, key: Any, input_shape: Any) -> Any:
     nodes = model.named_nodes
     if input_shape is None:
         shapes = dict.fromkeys(nodes)
-        previous = {str(edge): edge.shape for edge in model.wiring.previous}
+        # Where one edge is read several times, it is enough to give its shape once.
+        edges = sorted(model.wiring.previous, key=lambda edge: edge.shape is not None)
+        previous = {str(edge): edge.shape for edge in edges}
     else:
         shapes, previous = infer_shapes(model, input_shape)
     states = {}
@@ -121,6 +130,8 @@ def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, 
             if len(known) == len(args) or summed:
                 states[name], values[name] = _evaluate(name, node, known)
                 inputs[name] = known
+                if isinstance(node, AbstractContainer):
+                    inputs[name] = jax.eval_shape(functools.partial(container_inputs, node), known)
                 found.append(name)
         if not found:
             raise ValueError(
@@ -132,12 +143,14 @@ def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, 
 
 def _evaluate(name: str, node: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
     def run(args):
+        key = jax.random.key(0)  # dropout and random initial states need one
         if isinstance(node, AbstractLayer):
-            return apply(node, node.init_state(_summed_shape(args)), args, None)
+            return apply(node, node.init_state(_summed_shape(args), key=key), args, key)
         if isinstance(node, AbstractContainer):
-            shapes = tuple(jax.ShapeDtypeStruct(arg.shape, arg.dtype) for arg in args)
-            return apply(node, init_states(node, None, shapes), args, None)
-        return apply(node, None, args, None)
+            inputs = container_inputs(node, args)
+            shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs)
+            return apply(node, init_states(node, key, shapes), inputs, key)
+        return apply(node, None, args, key)
 
     try:
         return eqx.filter_eval_shape(run, args)
@@ -156,10 +169,10 @@ def _input_structs(input_shape: Any, count: int) -> tuple[Any, ...]:
     def struct(shape):
         return shape if isinstance(shape, jax.ShapeDtypeStruct) else jax.ShapeDtypeStruct(shape, jnp.result_type(float))
 
-    nested = (
-        isinstance(input_shape, tuple | list) and all(not isinstance(size, int) for size in input_shape) and input_shape
+    several = isinstance(input_shape, tuple | list) and all(
+        isinstance(shape, tuple | list | jax.ShapeDtypeStruct) for shape in input_shape
     )
-    shapes = tuple(input_shape) if nested else (input_shape,)
+    shapes = tuple(input_shape) if several and input_shape else (input_shape,)
     if len(shapes) != count:
         raise ValueError(f"input_shape must give {count} shape(s), found {input_shape}")
     return tuple(struct(shape) for shape in shapes)

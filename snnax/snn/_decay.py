@@ -45,6 +45,8 @@ class Factor(AbstractDecay):
     def __init__(
         self, value: ArrayLike, *, constraint: Literal["straight_through", "clip", "none"] = "straight_through"
     ):
+        if constraint not in ("straight_through", "clip", "none"):
+            raise ValueError(f"constraint must be 'straight_through', 'clip' or 'none', found {constraint!r}")
         self.value = floating(value)
         self.constraint = constraint
 
@@ -89,7 +91,9 @@ class Rate(AbstractDecay):
 def floating(value: ArrayLike) -> Array:
     """A parameter as a floating point array; Python and integer values take JAX's default float."""
     value = jnp.asarray(value)
-    return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(jnp.result_type(float))
+    dtype = value.dtype if jnp.issubdtype(value.dtype, jnp.floating) else jnp.result_type(float)
+    # Not weakly typed, as Python values would be: an optimiser's step ends that, and the next call compiles again.
+    return value.astype(dtype)
 
 
 def as_decay(value: "AbstractDecay | ArrayLike") -> AbstractDecay:

@@ -25,7 +25,7 @@ class Firing(eqx.Module):
 
     `reset_delay="undone"` is snnTorch's `reset_delay=False`: the delayed reset acts before the spike is decided, and
     afterwards the membrane is moved to where the reset by this step's spike alone would have left it. It differs from
-    `False` only where the membrane was still above threshold after its last reset. The delayed part carries no gradient.
+    `False` only where the membrane was still above threshold after its last reset. The delayed part has no gradient.
     """
 
     threshold: Array
@@ -76,7 +76,7 @@ class Firing(eqx.Module):
             raise ValueError(f"reset_delay must be False, True or 'undone', found {reset_delay!r}")
         self.amplitude = None if amplitude is None else floating(amplitude)
         self.surrogate = SuperSpike() if surrogate is None else surrogate
-        self.reset_delay = reset_delay
+        self.reset_delay = reset_delay if reset_delay == "undone" else bool(reset_delay)
         self.detach_reset = detach_reset
         self.spike_at_threshold = spike_at_threshold
         self.winner_take_all = winner_take_all

@@ -17,13 +17,13 @@ class Flatten(AbstractFunction):
         return jnp.reshape(x, -1)
 
 
-def flatten() -> Flatten:
-    """A layer that flattens its input to one axis.
+def flatten(x: Array | None = None) -> Any:
+    """Flatten to one axis; without an argument the layer that does so: `snn.flatten` and `snn.flatten()` both work.
 
-    >>> flatten()(jnp.zeros((2, 3, 4))).shape
-    (24,)
+    >>> flatten(jnp.zeros((2, 3, 4))).shape, flatten()(jnp.zeros((2, 3, 4))).shape
+    ((24,), (24,))
     """
-    return Flatten()
+    return Flatten() if x is None else Flatten()(x)
 
 
 class Lambda(AbstractFunction):

@@ -5,8 +5,8 @@ from typing import Any
 
 import equinox as eqx
 
-from ..engine import Wiring
-from ..engine._wiring import Source, wire
+from ..engine import AbstractContainer, AbstractFunction, AbstractLayer, Wiring
+from ..engine._wiring import Previous, Source, State, wire
 from ._model import AbstractModel
 
 
@@ -57,8 +57,8 @@ class Graph(AbstractModel):
         - `outputs`: one source, or several for a tuple of outputs.
         - `inputs`: names of the network's inputs.
 
-        **Raises:** `ValueError` naming the node for an unknown source or a cycle without `snn.Previous`; `TypeError`
-        for a node that cannot be called.
+        **Raises:** `ValueError` naming the node for an unknown or missing source or a cycle without `snn.Previous`;
+        `TypeError` for a node that cannot be called.
         """
         layers: dict[int, str] = {}
         self.nodes = {}
@@ -68,6 +68,7 @@ class Graph(AbstractModel):
             first = layers.setdefault(id(layer), name) if isinstance(layer, eqx.Module) else name
             self.nodes[name] = layer if first == name else Tied(first)
         self.wiring = wire(list(nodes), edges, outputs, inputs)
+        _check_sources(self.named_nodes, self.wiring)
 
     @property
     def named_nodes(self) -> Mapping[str, Any]:
@@ -78,3 +79,19 @@ class Graph(AbstractModel):
 
     def unpack_states(self, states: Any) -> dict[str, Any]:
         return dict(states)
+
+
+def _check_sources(nodes: Mapping[str, Any], wiring: Wiring) -> None:
+    """That every node has as many sources as it reads, and that states are read of layers that have one."""
+    for name, sources in wiring.sources:
+        node = nodes[name]
+        inputs = node.wiring.inputs if isinstance(node, AbstractContainer) else ()
+        if len(inputs) > 1 and len(sources) != len(inputs):
+            raise ValueError(f"node '{name}' has the inputs {list(inputs)}, but {len(sources)} source(s) in edges")
+        if not sources and (inputs or not isinstance(node, AbstractContainer | AbstractFunction)):
+            raise ValueError(f"node '{name}' ({type(node).__name__}) has no source in edges")
+    read = [source for _, sources in wiring.sources for source in sources] + list(wiring.outputs)
+    for source in read:
+        state = source.source if isinstance(source, Previous) else source
+        if isinstance(state, State) and not isinstance(nodes.get(state.node), AbstractLayer):
+            raise ValueError(f"'{source}' reads a state of '{state.node}', which is no layer with a state")

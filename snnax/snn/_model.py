@@ -32,7 +32,7 @@ class AbstractModel(AbstractContainer):
         states = engine.init_states(self, key, input_shape)
         if dtype is None:
             return states
-        dtype = jnp.promote_types(dtype, jnp.float32)
+        dtype = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
         return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, states)
 
     def step(self, states: Any, x: Any, *, key: Array | None = None) -> tuple[Any, list[Any]]:

@@ -15,7 +15,7 @@ SynapseOrder = Literal["decay-jump-read", "jump-read-decay", "read-decay-jump", 
 def synapse_step(
     order: SynapseOrder, decay: AbstractDecay | None, i: Array | None, x: Array
 ) -> tuple[Array, Array | None]:
-    """`(drive of the membrane, new current)`; the jump is the input `x`, which drives the membrane without a synapse."""
+    """`(drive of the membrane, new current)`; the jump is the input `x`, the drive itself without a synapse."""
     if decay is None or i is None:
         return x, None
     if order == "decay-jump-read":

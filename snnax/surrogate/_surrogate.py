@@ -25,6 +25,9 @@ class AbstractSurrogate(eqx.Module):
     ...         return x**3
     >>> float(jax.grad(Cubic())(jnp.float32(2.0)))
     12.0
+
+    Fields may be arrays, to anneal a slope without compiling again; their gradient is zero, as spikes do not depend on
+    them.
     """
 
     @abc.abstractmethod
@@ -42,14 +45,14 @@ class AbstractSurrogate(eqx.Module):
         return _spike(self, at_threshold, x)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _spike(surrogate, at_threshold, x):
     return (x >= 0 if at_threshold else x > 0).astype(x.dtype)
 
 
 @_spike.defjvp
-def _spike_jvp(surrogate, at_threshold, primals, tangents):
-    (x,), (dx,) = primals, tangents
+def _spike_jvp(at_threshold, primals, tangents):
+    (surrogate, x), (_, dx) = primals, tangents
     _, slope = jax.jvp(surrogate.relaxation, (x,), (jnp.ones_like(x),))
     return _spike(surrogate, at_threshold, x), slope * dx
 

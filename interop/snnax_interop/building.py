@@ -1,0 +1,649 @@
+"""From a rolled tape to native graphs: what comes before the loop, one time step, what comes after it.
+
+Tapes of runs with another batch size and another length tell batch, time and constant sizes apart; the native graphs are
+for one sample, without a batch axis.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from snnax import snn
+
+from .call import Call, Held, Input, Items, Slice, StepCount, StepList
+from .errors import InteropError, RecordingError, UnsupportedModuleError
+from .leaf import Leaf
+from .ops import ELEMENTWISE, op_name, OPS
+from .recording import Entry, function_name, Ref, refs, Tape
+from .restart import Restart
+from .rolling import Body, Carried, Here, Loop, Outer, outputs_of, Produced, Sliced
+from .weights import Site, Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """The tapes of one network: as given, with another batch size, with another length (None: it has no length)."""
+
+    tape: Tape
+    loop: Loop
+    other_batch: Tape | None
+    other_length: tuple[Tape, Loop] | None
+    batch_sizes: tuple[int, int]
+
+    @property
+    def lengths(self) -> tuple[int, int] | None:
+        return None if self.other_length is None else (self.loop.count, self.other_length[1].count)
+
+
+class Axes:
+    """Where the batch is in every value, and what an integer becomes for one sample."""
+
+    def __init__(self, runs: Runs):
+        self.runs = runs
+
+    def batch_axis(self, ref: Ref) -> int | None:
+        """The batch axis of a value; None when it has none.
+
+        **Raises:** `RecordingError` when the batch is folded into another axis.
+        """
+        if self.runs.other_batch is None:
+            return None
+        first, second = self.runs.tape.shape(ref), self.runs.other_batch.shape(ref)
+        changed = [axis for axis, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+        if not changed:
+            return None
+        if len(changed) == 1 and (first[changed[0]], second[changed[0]]) == self.runs.batch_sizes:
+            return changed[0]
+        raise RecordingError(
+            f"a value of shape {first} becomes {second} when the batch grows from {self.runs.batch_sizes[0]} to "
+            f"{self.runs.batch_sizes[1]}. Allowed: the batch as one axis of its own. Keep it apart from other axes"
+        )
+
+    def sample_shape(self, ref: Ref) -> tuple[int, ...]:
+        shape, axis = self.runs.tape.shape(ref), self.batch_axis(ref)
+        return tuple(size for place, size in enumerate(shape) if place != axis)
+
+
+@dataclasses.dataclass
+class GraphBuilder:
+    """Nodes and edges of one native graph while it grows. Inputs are keyed by what they stand for."""
+
+    network: "NetworkBuilder"
+    nodes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    edges: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    inputs: dict[Any, str] = dataclasses.field(default_factory=dict)
+    made: dict[int, Any] = dataclasses.field(default_factory=dict)
+
+    def name(self, wanted: str) -> str:
+        wanted = wanted or "module"
+        taken = {*self.nodes, *self.inputs.values()}
+        if wanted not in taken:
+            return wanted
+        number = 2
+        while f"{wanted}_{number}" in taken:
+            number += 1
+        return f"{wanted}_{number}"
+
+    def input(self, key: Any, wanted: str) -> str:
+        if key not in self.inputs:
+            self.inputs[key] = self.name(wanted)
+        return self.inputs[key]
+
+    def node(self, wanted: str, layer: Any, sources: list[Any]) -> str:
+        name = self.name(wanted)
+        self.nodes[name] = layer
+        self.edges[name] = sources
+        return name
+
+    def graph(self, outputs: list[Any]) -> snn.Graph:
+        return snn.Graph(self.nodes, self.edges, outputs, tuple(self.inputs.values()))
+
+    # Values that do not change from step to step
+
+    def outer(self, ref: Ref) -> Any:
+        """The source of a value made outside of the loop, adding the calls that it takes."""
+        network = self.network
+        if ref.index in self.made:
+            return self.made[ref.index]
+        if ref in network.runs.tape.inputs:
+            number = network.runs.tape.inputs.index(ref)
+            return self.input(("static", ref), network.input_names[number])
+        if network.is_array(ref):
+            name = network.runs.tape.names.get(ref.index, "constant")
+            self.made[ref.index] = self.node(name, snn.Value(network.array(ref)), [])
+        else:
+            self.add(network.outer_entries(network.maker[ref.index]), lambda place, ref: self.outer(ref))
+        return self.made[ref.index]
+
+    # Calls
+
+    def add(self, twins: "Twins", source_of: Callable[[int, Ref], Any], wanted: str | None = None) -> None:
+        """Add the node of one call; its results are found in `made` afterwards."""
+        entry = twins.entry
+        try:
+            if entry.leaf is not None:
+                self._add_module(twins, source_of)
+            else:
+                self._add_function(twins, source_of)
+        except InteropError as error:
+            if not error.path and entry.line and entry.line not in str(error):
+                raise type(error)(f"{error}\n  {entry.line}", path=entry.path) from error
+            raise
+
+    def _add_module(self, twins: "Twins", source_of: Callable[[int, Ref], Any]) -> None:
+        entry, network = twins.entry, self.network
+        assert entry.leaf is not None
+        inputs = [leaf for leaf in entry.args if isinstance(leaf, Ref)]
+        if len(inputs) != 1 or entry.kwargs:
+            raise UnsupportedModuleError(
+                f"{entry.leaf.kind.__name__} is called with {len(entry.args)} arguments and {list(entry.kwargs)}. "
+                "Allowed: one input",
+                path=entry.path,
+            )
+        (x,) = inputs
+        (out,) = outputs_of(entry)
+        layer = network.layer(entry, x, out)
+        self.made[out.index] = self.node(entry.path, layer, [source_of(0, x)])
+
+    def _add_function(self, twins: "Twins", source_of: Callable[[int, Ref], Any]) -> None:
+        entry, network = twins.entry, self.network
+        op = twins.op
+        outs = outputs_of(entry)
+        axes = network.axes
+        filler = _Template(self, twins, source_of, elementwise=op in ELEMENTWISE)
+        args = filler.fill(entry.args, *twins.others("args"))
+        kwargs = tuple(
+            (name, filler.fill(value, *(other.kwargs[name] for other in twins.rest)))
+            for name, value in entry.kwargs.items()
+            if name not in _IGNORED
+        )
+        in_axes = tuple(filler.in_axes)
+        out_axes = tuple(axes.batch_axis(out) for out in outs)
+        if any(axis is not None for axis in in_axes):
+            for out, axis in zip(outs, out_axes, strict=True):
+                if axis is None and out.index in network.runs.tape.dependent:
+                    raise RecordingError(
+                        f"{function_name(entry.target)} mixes the samples of a batch: its result of shape "
+                        f"{network.runs.tape.shape(out)} has no batch axis. Allowed: functions of one sample",
+                        path=entry.path,
+                    )
+        if op in _ALIASES and not entry.no_grad and self._same_kind(entry):
+            self.made[outs[0].index] = filler.sources[0]
+            return
+        sample = [axes.sample_shape(out) for out in outs]
+        layer: Any
+        if op in _FLATTENING and in_axes == (0,) and out_axes == (0,) and len(sample[0]) == 1 and not filler.arrays:
+            layer = snn.flatten()
+        else:
+            if op in ELEMENTWISE and filler.aligned(out_axes[0], len(network.runs.tape.shape(outs[0]))):
+                in_axes, out_axes = (None,) * len(in_axes), (None,) * len(out_axes)
+            detached = entry.no_grad
+            layer = Call(tuple(filler.arrays), op, args, kwargs, in_axes, out_axes, detached)
+        prefix = f"{entry.path}." if entry.path else ""
+        name = self.node(prefix + op, layer, filler.sources)
+        if len(outs) == 1 and not isinstance(entry.result, tuple | list):
+            self.made[outs[0].index] = name
+        else:
+            for item, out in enumerate(outs):
+                pick = Call((), "item", Items((Input(0), item)), (), (None,), (None,))
+                self.made[out.index] = self.node(f"{name}.{item}", pick, [name])
+
+    def _same_kind(self, entry: Entry) -> bool:
+        (source,), (out,) = [leaf for leaf in entry.args if isinstance(leaf, Ref)], outputs_of(entry)
+        tensors = self.network.runs.tape.tensors
+        return tensors[source.index].dtype == tensors[out.index].dtype
+
+
+# Functions whose result is their input; casts only between equal dtypes.
+_ALIASES = {"clone", "contiguous", "float", "dropout", "to", "double", "type"}
+_FLATTENING = {"flatten", "view", "reshape"}
+_IGNORED = {"inplace", "device", "memory_format", "non_blocking", "copy", "_stacklevel", "layout", "pin_memory", "out"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Twins:
+    """The same call in all runs: as given, with another batch size, with another length."""
+
+    entry: Entry
+    other_batch: Entry | None
+    other_length: Entry | None
+
+    @property
+    def op(self) -> str:
+        name = getattr(self.entry.target, "__name__", "")
+        if name == "__get__":
+            name = self.entry.target.__self__.__name__
+        op = op_name(name)
+        if op not in OPS:
+            raise RecordingError(
+                f"the function {function_name(self.entry.target)} cannot be converted\n  {self.entry.line}\n"
+                f"Allowed: {', '.join(sorted(OPS))}",
+                path=self.entry.path,
+            )
+        return op
+
+    @property
+    def rest(self) -> list[Entry]:
+        return [self.other_batch or self.entry, self.other_length or self.entry]
+
+    def others(self, field: str) -> Iterator[Any]:
+        return (getattr(entry, field) for entry in self.rest)
+
+
+class _Template:
+    """Fills the arguments of a call with places for inputs and arrays; integers become those of one sample."""
+
+    def __init__(self, builder: GraphBuilder, twins: Twins, source_of: Callable, elementwise: bool):
+        self.builder = builder
+        self.network = builder.network
+        self.twins = twins
+        self.source_of = source_of
+        self.elementwise = elementwise
+        self.sources: list[Any] = []
+        self.in_axes: list[int | None] = []
+        self.ranks: list[int] = []
+        self.arrays: list[Any] = []
+        self.array_ranks: list[int] = []
+        self.place = 0
+
+    def fill(self, a: Any, b: Any, c: Any) -> Any:
+        if isinstance(a, Ref):
+            return self._ref(a)
+        if isinstance(a, list | tuple):
+            sequence = self.network.step_list(a)
+            if sequence is not None:
+                return self._sequence(a, c)
+            if not (isinstance(b, list | tuple) and isinstance(c, list | tuple) and len(a) == len(b) == len(c)):
+                raise self._refuse(f"an argument has {len(a)} items here and another number at another length")
+            return Items(tuple(self.fill(*items) for items in zip(a, b, c, strict=True)))
+        if isinstance(a, slice):
+            parts = [self.fill(*(getattr(each, part) for each in (a, b, c))) for part in ("start", "stop", "step")]
+            return Slice(*parts)
+        if isinstance(a, bool) or a is None or a is Ellipsis or isinstance(a, str):
+            return a
+        if isinstance(a, int | float):
+            return self._number(a, b, c)
+        if isinstance(a, torch.dtype | torch.device | torch.memory_format):
+            return str(a)
+        raise self._refuse(f"an argument is a {type(a).__name__}")
+
+    def aligned(self, out_axis: int | None, out_rank: int) -> bool:
+        """Whether an elementwise function needs no batch axis: it lies at the same place, counted from the end."""
+        if out_axis is None:
+            return True
+        behind = out_rank - out_axis - 1
+        batched = zip(self.in_axes, self.ranks, strict=True)
+        return all(rank - axis - 1 == behind if axis is not None else rank <= behind for axis, rank in batched) and all(
+            rank <= behind for rank in self.array_ranks
+        )
+
+    def _ref(self, ref: Ref) -> Any:
+        place, self.place = self.place, self.place + 1
+        network = self.network
+        rank = len(network.runs.tape.shape(ref))
+        if network.is_array(ref):
+            self.arrays.append(network.array(ref))
+            self.array_ranks.append(rank)
+            return Held(len(self.arrays) - 1)
+        return self._input(self.source_of(place, ref), network.axes.batch_axis(ref), rank)
+
+    def _input(self, source: Any, axis: int | None, rank: int) -> Input:
+        self.sources.append(source)
+        self.in_axes.append(axis)
+        self.ranks.append(rank)
+        return Input(len(self.sources) - 1)
+
+    def _sequence(self, a: Any, c: Any) -> Any:
+        source, axis = self.builder.network.sequence_source(self.builder, a, c)
+        self.place += len(a)
+        rank = len(self.network.runs.tape.shape(a[0])) + 1
+        return StepList(self._input(source, None if axis is None else axis + 1, rank).number)
+
+    def _number(self, a: Any, b: Any, c: Any) -> Any:
+        first, second = self.network.runs.batch_sizes
+        if a != b:
+            if self.elementwise or not isinstance(a, int) or a % first or a // first * second != b:
+                raise self._refuse(f"a number depends on the batch size: {a} with {first} samples, {b} with {second}")
+            a, c = a // first, c // first if isinstance(c, int) and c % first == 0 else c
+        if a == c or self.twins.other_length is None:
+            return a
+        lengths = self.network.runs.lengths
+        assert lengths is not None
+        if isinstance(a, int) and isinstance(c, int):
+            if a - lengths[0] == c - lengths[1]:
+                return self._steps(1, a - lengths[0])
+            if a * lengths[1] == c * lengths[0] and a % lengths[0] == 0:
+                return self._steps(a // lengths[0], 0)
+        raise self._refuse(f"a number depends on the length: {a} with {lengths[0]} steps, {c} with {lengths[1]}")
+
+    def _steps(self, factor: int, offset: int) -> StepCount:
+        source = self.builder.input("num_steps", "num_steps")
+        return StepCount(self._input(source, None, 0).number, factor, offset)
+
+    def _refuse(self, what: str) -> RecordingError:
+        entry = self.twins.entry
+        return RecordingError(
+            f"{function_name(entry.target)}: {what}\n  {entry.line}\nAllowed: the same arguments whatever the batch size "
+            "and the length, or sizes of the batch and of time",
+            path=entry.path,
+        )
+
+
+class NetworkBuilder:
+    """Builds the three graphs of a network. `steps` is None where there is no time loop on the tape."""
+
+    def __init__(self, runs: Runs, body: Body, module: torch.nn.Module, weights: Weights, input_names: list[str]):
+        self.runs = runs
+        self.body = body
+        self.axes = Axes(runs)
+        self.modules = dict(module.named_modules(remove_duplicate=False))
+        self.weights = weights
+        self.input_names = input_names
+        self.dtype = _floating_dtype(module, runs.tape)
+        self.report: list[tuple[Entry, Any]] = []
+        self.layers: dict[Any, Any] = {}
+        self.arrays: dict[int, Any] = {}
+        tape, loop = runs.tape, runs.loop
+        self.maker: dict[int, int] = {}
+        self.parametric: set[int] = set()
+        trainable = {
+            index for index, name in tape.names.items() if weights.canonical.get(name) in weights.tensors
+        }
+        for index, entry in enumerate(tape.entries):
+            inside = loop.start <= index < loop.stop
+            given = refs((entry.args, entry.kwargs, entry.state_in))
+            taken = not entry.constant and any(ref.index in self.parametric or ref.index in trainable for ref in given)
+            for ref in [*outputs_of(entry), *entry.state_out]:
+                if not inside:
+                    self.maker[ref.index] = index
+                if taken:
+                    self.parametric.add(ref.index)
+        self.produced: dict[int, tuple[int, Produced]] = {}
+        for step in range(loop.count):
+            for position in range(loop.period):
+                entry = tape.entries[loop.index(step, position)]
+                for item, ref in enumerate(outputs_of(entry)):
+                    self.produced[ref.index] = (step, Produced(position, item, False))
+                for item, ref in enumerate(entry.state_out):
+                    self.produced[ref.index] = (step, Produced(position, item, True))
+        self.before = GraphBuilder(self)
+        self.step = GraphBuilder(self)
+        self.after = GraphBuilder(self)
+        self.fixed: set[int] = set()
+        self.sources: dict[Produced, Any] = {}
+        self.recorded: dict[Produced, int] = {}
+        self.neurons: dict[str, tuple[str, Leaf, int]] = {}
+        self._build_step()
+
+    # Values
+
+    def is_array(self, ref: Ref) -> bool:
+        """Whether a value is a parameter, a buffer or a constant."""
+        if ref.index in self.fixed:
+            return True
+        if ref in self.runs.tape.inputs or ref.index in self.produced:
+            return False
+        if ref.index in self.maker:
+            return ref.index not in self.runs.tape.dependent and ref.index not in self.parametric
+        return True
+
+    def array(self, ref: Ref) -> Any:
+        """The array of a parameter, buffer or constant; of one sample, where it spans the batch."""
+        if ref.index not in self.arrays:
+            tape = self.runs.tape
+            name = tape.names.get(ref.index)
+            if name is not None and name in self.weights.canonical and name in self.weights.keys:
+                self.arrays[ref.index] = self.weights.parameter(name)
+            else:
+                tensor = tape.tensors[ref.index].detach()
+                axis = self.axes.batch_axis(ref)
+                if axis is not None:
+                    if not bool((tensor == tensor.narrow(axis, 0, 1)).all()):
+                        raise RecordingError(
+                            f"a constant of shape {tuple(tensor.shape)} has another value for every sample of the batch. "
+                            "Allowed: constants without batch axis, or equal along it. Pass it as an input"
+                        )
+                    tensor = tensor.narrow(axis, 0, 1)
+                self.arrays[ref.index] = self.weights.constant(name or "constant", tensor)
+        return self.arrays[ref.index]
+
+    def layer(self, entry: Entry, x: Ref, out: Ref) -> Any:
+        """The native layer of a leaf module; one for all its calls of the same shape."""
+        assert entry.leaf is not None
+        site = Site(
+            entry.path,
+            self.modules[entry.path],
+            self.axes.sample_shape(x),
+            self.axes.batch_axis(x),
+            self.axes.batch_axis(out),
+            self.dtype,
+            self.weights,
+        )
+        key = (entry.path, site.x_shape, site.batch_axis, site.out_axis)
+        if key not in self.layers:
+            self.layers[key] = entry.leaf.build(site.module, site)
+            self.report.append((entry, self.layers[key]))
+        return self.layers[key]
+
+    def outer_entries(self, index: int) -> Twins:
+        """A call outside of the loop, in all runs."""
+        runs = self.runs
+        other_length = None
+        if runs.other_length is not None:
+            tape, loop = runs.other_length
+            other_length = tape.entries[index if index < runs.loop.start else index - runs.loop.stop + loop.stop]
+        return Twins(
+            runs.tape.entries[index],
+            None if runs.other_batch is None else runs.other_batch.entries[index],
+            other_length,
+        )
+
+    def body_entries(self, position: int) -> Twins:
+        """A call of the last time step, in all runs."""
+        runs = self.runs
+        index = runs.loop.index(runs.loop.count - 1, position)
+        other_length = None
+        if runs.other_length is not None:
+            tape, loop = runs.other_length
+            other_length = tape.entries[loop.index(loop.count - 1, position)]
+        return Twins(
+            runs.tape.entries[index],
+            None if runs.other_batch is None else runs.other_batch.entries[index],
+            other_length,
+        )
+
+    # One time step
+
+    def _build_step(self) -> None:
+        # A feedback edge reads a call further down: its value is named before it is made, and wired at the end.
+        feedback: list[tuple[str, int, Carried]] = []
+        for position in range(len(self.body.entries)):
+            if position in self.body.reads:
+                self._read(position)
+                continue
+            entry = self.body.entries[position]
+            if self._is_fixed(position):
+                for item, out in enumerate(outputs_of(entry)):
+                    self.fixed.add(out.index)
+                    self.sources[Produced(position, item, False)] = Outer(out)
+                continue
+
+            def source_of(place: int, ref: Ref, position=position) -> Any:
+                argument = self.body.arguments[position][place]
+                return argument if isinstance(argument, Carried) else self._source(argument)
+
+            if entry.leaf is not None and entry.leaf.split_call is not None:
+                self._neuron(position, source_of)
+            else:
+                self.step.add(self.body_entries(position), source_of)
+            for item, out in enumerate(outputs_of(entry)):
+                if out.index in self.step.made:
+                    self.sources[Produced(position, item, False)] = self.step.made[out.index]
+        for name, sources in self.step.edges.items():
+            for place, source in enumerate(sources):
+                if isinstance(source, Carried):
+                    feedback.append((name, place, source))
+        for name, place, carried in feedback:
+            self.step.edges[name][place] = self._previous(carried)
+
+    def _is_fixed(self, position: int) -> bool:
+        """Whether a call inside the loop makes the same constant at every step, such as `torch.zeros`."""
+        entry = self.body.entries[position]
+        if entry.leaf is not None:
+            return False
+        given = [argument.ref if isinstance(argument, Outer) else None for argument in self.body.arguments[position]]
+        return entry.constant or all(ref is not None and self.is_array(ref) and ref.index not in self.parametric
+                                     and not self._learns(ref) for ref in given)
+
+    def _learns(self, ref: Ref) -> bool:
+        return self.weights.canonical.get(self.runs.tape.names.get(ref.index, "")) in self.weights.trainable
+
+    def _source(self, argument: Any) -> Any:
+        if isinstance(argument, Here):
+            source = self.sources[argument.value]
+            return self._source(source) if isinstance(source, Outer) else source
+        if isinstance(argument, Outer):
+            return self.step.outer(argument.ref)
+        assert isinstance(argument, Sliced)
+        return self.step.input(("sliced", argument), self._sequence_name(argument))
+
+    def _sequence_name(self, sliced: Sliced) -> str:
+        inputs = self.runs.tape.inputs
+        return self.input_names[inputs.index(sliced.base)] if sliced.base in inputs else "sequence"
+
+    def _read(self, position: int) -> None:
+        sliced, rest = self.body.reads[position]
+        source = self._source(sliced)
+        entry = self.body.entries[position]
+        (out,) = outputs_of(entry)
+        if rest:
+            axis = self.axes.batch_axis(sliced.base)
+            if axis is not None and axis > sliced.axis:
+                axis -= 1
+            index = Items(tuple(Slice(i.start, i.stop, i.step) if isinstance(i, slice) else i for i in rest))
+            call = Call((), "getitem", Items((Input(0), index)), (), (axis,), (self.axes.batch_axis(out),))
+            source = self.step.node("getitem", call, [source])
+        self.sources[Produced(position, 0, False)] = source
+
+    def _neuron(self, position: int, source_of: Callable[[int, Ref], Any]) -> None:
+        entry = self.body.entries[position]
+        assert entry.leaf is not None
+        (x,) = (leaf for leaf in entry.args if isinstance(leaf, Ref))
+        (out,) = outputs_of(entry)
+        layer = self.layer(entry, x, out)
+        states = self.body.states[position]
+        if states is None:
+            layer = Restart(layer)
+        else:
+            for field, state in enumerate(states):
+                own = Produced(position, field, True)
+                if isinstance(state, Carried) and state.value == own:
+                    state = state.initial
+                elif state is not None and not isinstance(state, Outer):
+                    raise RecordingError(
+                        f"the state of '{entry.path}' does not come from its own last step\n  {entry.line}\n"
+                        "Allowed: a state that each call hands to the next one unchanged. Give each use of a neuron "
+                        "a module of its own",
+                        path=entry.path,
+                    )
+                else:
+                    state = state.ref if isinstance(state, Outer) else None
+                self._check_initial(state, entry)
+        name = self.step.node(entry.path, layer, [source_of(0, x)])
+        self.step.made[out.index] = name
+        self.sources[Produced(position, 0, False)] = name
+        for number, field in enumerate(entry.leaf.fields):
+            self.sources[Produced(position, number, True)] = snn.State(name, field)
+        self.neurons[name] = (entry.path, entry.leaf, position)
+
+    def _check_initial(self, initial: Any, entry: Entry) -> None:
+        if initial is None or self._is_zero(initial):
+            return
+        raise RecordingError(
+            f"the state of '{entry.path}' does not start from zero\n  {entry.line}\n"
+            "Allowed: states that start at zero, or where the layer itself starts",
+            path=entry.path,
+        )
+
+    def _is_zero(self, initial: Any) -> bool:
+        if not isinstance(initial, Ref):
+            return initial == 0
+        known = initial in self.runs.tape.inputs or initial.index in self.runs.tape.dependent
+        known = known or initial.index in self.parametric
+        return not known and not bool(self.runs.tape.tensors[initial.index].any())
+
+    def _previous(self, carried: Carried) -> Any:
+        entry = self.body.entries[carried.value.position]
+        if not self._is_zero(carried.initial):
+            raise RecordingError(
+                f"the value that {entry.name} hands to the next time step does not start from zero\n  {entry.line}\n"
+                "Allowed: values that start at zero",
+                path=entry.path,
+            )
+        source = self.sources[carried.value]
+        if isinstance(source, Carried | snn.Previous):
+            raise RecordingError(
+                f"a value of {entry.name} is handed over two time steps\n  {entry.line}\nAllowed: one time step",
+                path=entry.path,
+            )
+        return snn.Previous(source)
+
+    # After the loop
+
+    def step_list(self, items: Any) -> list[tuple[int, Produced]] | None:
+        """The steps and the value of a list of one value over time; None for any other list."""
+        if len(items) < 2 or not all(isinstance(item, Ref) and item.index in self.produced for item in items):
+            return None
+        found = [self.produced[item.index] for item in items]
+        steps = [step for step, _ in found]
+        same = len({value for _, value in found}) == 1
+        return found if same and steps == list(range(steps[0], steps[0] + len(steps))) else None
+
+    def sequence_source(self, builder: GraphBuilder, items: Any, other: Any) -> tuple[Any, int | None]:
+        """The source of a value over time, as a sequence, and the batch axis of one step of it."""
+        found = self.step_list(items)
+        assert found is not None
+        start, stop = found[0][0], found[-1][0] + 1
+        source = self._recorded(builder, found[0][1])
+        if (start, stop) != (0, self.runs.loop.count):
+            if self.runs.lengths is not None and (len(other), len(items)) != (
+                self.runs.lengths[1] - start, self.runs.lengths[0] - start
+            ):  # fmt: skip
+                raise RecordingError(
+                    f"a list holds the values of steps {start} to {stop - 1} of {self.runs.loop.count}, and another part "
+                    "at another length. Allowed: all steps, or all from one on"
+                )
+            part = Slice(start, None if stop == self.runs.loop.count else stop, None)
+            call = Call((), "getitem", Items((Input(0), part)), (), (None,), (None,))
+            source = builder.node("getitem", call, [source])
+        return source, self.axes.batch_axis(items[-1])
+
+    def _recorded(self, builder: GraphBuilder, value: Produced) -> str:
+        """The sequence of a value of the step, as an input of what comes after the loop."""
+        number = self.recorded.setdefault(value, len(self.recorded))
+        return builder.input(("recorded", number), f"recorded{number}")
+
+    def result(self, builder: GraphBuilder, ref: Ref) -> Any:
+        """The source, after the loop, of any value."""
+        if ref.index in self.produced:
+            step, value = self.produced[ref.index]
+            key = ref.index
+            if key not in builder.made:
+                sequence = self._recorded(builder, value)
+                index = step - self.runs.loop.count if step == self.runs.loop.count - 1 else step
+                call = Call((), "getitem", Items((Input(0), index)), (), (None,), (None,))
+                builder.made[key] = builder.node("last" if index == -1 else "getitem", call, [sequence])
+            return builder.made[key]
+        index = self.maker.get(ref.index)
+        if index is not None and index >= self.runs.loop.stop and ref.index not in builder.made:
+            builder.add(self.outer_entries(index), lambda place, ref: self.result(builder, ref))
+        return builder.made[ref.index] if ref.index in builder.made else builder.outer(ref)
+
+
+def _floating_dtype(module: torch.nn.Module, tape: Tape) -> torch.dtype:
+    candidates = [*module.parameters(), *(tape.tensors[ref.index] for ref in tape.inputs)]
+    for tensor in candidates:
+        if tensor.is_floating_point():
+            return tensor.dtype
+    return torch.get_default_dtype()

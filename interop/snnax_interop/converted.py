@@ -1,0 +1,304 @@
+"""The result of a conversion: a native model with torch's calling convention and torch's parameter names."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jaxtyping import Array
+from snnax import Repeat, snn
+
+from .errors import WeightMappingError
+from .report import ConversionReport
+from .rolling import Sliced
+from .transfer import to_torch
+from .weights import Frozen, Slot
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """What an input must look like, batch included. `time_axis` is the axis that may have another length."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    batch_axis: int | None
+    time_axis: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Out:
+    """In the structure of the outputs: output number `number`, as a list over time where `listed`."""
+
+    number: int
+    listed: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Blueprint:
+    """All of a converted network but its arrays, whose places are held by `Slot`s. Compared by identity."""
+
+    before: snn.Graph | None
+    model: Any
+    after: snn.Graph
+    inputs: tuple[InputSpec, ...]
+    # The graphs' inputs: ("static", number), ("before", number), ("sliced", source, Sliced), ("recorded", number)
+    # or ("num_steps",).
+    before_inputs: tuple[tuple, ...]
+    model_inputs: tuple[tuple, ...]
+    after_inputs: tuple[tuple, ...]
+    several_recorded: bool
+    result: Any
+    out_axes: tuple[int | None, ...]
+    fixed_steps: int | None
+    length: tuple[int, int, int] | None
+    keys: tuple[str, ...]
+    canonical: Mapping[str, str]
+    dtypes: Mapping[str, torch.dtype]
+    originals: Mapping[str, torch.Tensor]
+    neurons: Mapping[str, tuple[str, tuple[str, ...], int | None]]
+    outside: bool
+    report: ConversionReport
+
+
+class Converted(eqx.Module):
+    """A torch network as native snnax, called as torch calls it.
+
+    - `converted(*inputs)` takes and returns arrays in the torch layout, batch included.
+    - `converted.model` is the network itself, an ordinary `snn.Sequential` or `snn.Graph` for one sample.
+    - `converted.report` says how each module was converted.
+
+    It is an Equinox module whose differentiable leaves are exactly the parameters that torch trains, by their torch
+    names in `parameters`; buffers and frozen parameters take no part in gradients and optimiser updates.
+    """
+
+    parameters: dict[str, Array]
+    buffers: dict[str, Frozen]
+    blueprint: Blueprint = eqx.field(static=True)
+    dtype: str = eqx.field(static=True)
+
+    @property
+    def model(self) -> Any:
+        """The native model, with the present parameters."""
+        return self._filled(self.blueprint.model)
+
+    @property
+    def report(self) -> ConversionReport:
+        """What became of each module."""
+        return self.blueprint.report
+
+    def __repr__(self) -> str:
+        count = sum(array.size for array in self.parameters.values() if array is not None)
+        inputs = ", ".join(f"{spec.name}{list(spec.shape)}" for spec in self.blueprint.inputs)
+        kind = type(self.blueprint.model).__name__
+        return f"Converted({kind} of {len(self.report)} modules, {count} trainable parameters, inputs: {inputs})"
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the network as torch would.
+
+        **Arguments:** `inputs` as for the torch module, as JAX or NumPy arrays, with any batch size, and any length
+        where time comes from the input. Of a network converted with `loop="outside"`, inputs have a leading time axis.
+
+        **Returns:** the structure that `forward` returns, with arrays in the place of tensors; with `loop="outside"`,
+        every array has time as its first axis. States start from their beginning.
+
+        **Raises:** `ValueError` for another number of inputs or another shape, `TypeError` for another dtype.
+        """
+        return self._run(inputs)[0]
+
+    def final_states(self, *inputs: Any) -> dict[str, Any]:
+        """The states of all neurons after the run, by module path, batch included."""
+        return self._run(inputs)[1]
+
+    def spikes(self, *inputs: Any) -> dict[str, Array]:
+        """The output sequences of all neurons `(time, ...)`, by module path, batch included."""
+        return self._run(inputs)[2]
+
+    def astype(self, dtype: Any) -> "Converted":
+        """The same network in another floating point type.
+
+        **Raises:** `ValueError` for float64 where `jax_enable_x64` is off.
+        """
+        dtype = np.dtype(dtype)
+        if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+            raise ValueError(f"{dtype} needs jax_enable_x64")
+        cast = {key: value.astype(dtype) for key, value in self.parameters.items()}
+        return Converted(cast, self.buffers, self.blueprint, dtype.name)
+
+    def with_model(self, model: Any) -> "Converted":
+        """This network with the parameters of `model`, a native model of the same structure trained by itself.
+
+        **Raises:** `WeightMappingError` when the structure is another, or an array that two modules share differs.
+        """
+        slots, structure = jax.tree.flatten(self.blueprint.model)
+        leaves, found = jax.tree.flatten(model)
+        if structure != found:
+            raise WeightMappingError("the model has another structure than the converted one; expected its own, retrained")
+        parameters = dict(self.parameters)
+        for slot, leaf in zip(slots, leaves, strict=True):
+            if isinstance(slot, Slot) and slot.key in parameters:
+                if leaf.shape != slot.shape:
+                    raise WeightMappingError(f"expected shape {slot.shape}, found {leaf.shape}", path=slot.key)
+                parameters[slot.key] = leaf.reshape(parameters[slot.key].shape)
+        return Converted(parameters, self.buffers, self.blueprint, self.dtype)
+
+    def with_verification(self, verification: str) -> "Converted":
+        """This network with the outcome of a comparison in its report."""
+        report = dataclasses.replace(self.report, verification=verification)
+        blueprint = dataclasses.replace(self.blueprint, report=report)
+        return Converted(self.parameters, self.buffers, blueprint, self.dtype)
+
+    def _filled(self, skeleton: Any) -> Any:
+        def array(leaf):
+            if not isinstance(leaf, Slot):
+                return leaf
+            value = self.parameters[leaf.key] if leaf.key in self.parameters else self.buffers[leaf.key].value
+            if not jnp.issubdtype(value.dtype, jnp.integer) and value.dtype != bool:
+                value = value.astype(self.dtype)
+            return value.reshape(leaf.shape)
+
+        return jax.tree.map(array, skeleton)
+
+    def _run(self, inputs: tuple[Any, ...]) -> tuple[Any, dict[str, Any], dict[str, Array]]:
+        blueprint = self.blueprint
+        arrays = _checked(inputs, blueprint.inputs, self.dtype)
+        run = functools.partial(_run_sample, self, _count_steps(blueprint, arrays))
+        axes = tuple(spec.batch_axis for spec in blueprint.inputs)
+        if any(axis is not None for axis in axes):
+            states = {path: dict.fromkeys(fields, axis) for path, fields, axis in blueprint.neurons.values()}
+            spikes = {path: None if axis is None else axis + 1 for path, _, axis in blueprint.neurons.values()}
+            run = jax.vmap(run, in_axes=axes, out_axes=(list(blueprint.out_axes), states, spikes))
+        outs, states, spikes = run(*arrays)
+        return _structured(blueprint.result, outs), states, spikes
+
+
+def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) -> list[Array]:
+    if len(inputs) != len(specs):
+        raise ValueError(f"expected {len(specs)} inputs {[spec.name for spec in specs]}, found {len(inputs)}")
+    arrays = []
+    sizes: dict[str, int] = {}
+    for value, spec in zip(inputs, specs, strict=True):
+        if isinstance(value, torch.Tensor):
+            raise TypeError(f"input '{spec.name}' is a torch tensor; convert it with snnax_interop.to_jax")
+        if not isinstance(value, jax.Array | np.ndarray):
+            raise TypeError(f"input '{spec.name}' must be a JAX or NumPy array, found {type(value).__name__}")
+        free = {spec.batch_axis: "batch", spec.time_axis: "time"}
+        expected = tuple(free.get(axis, size) for axis, size in enumerate(spec.shape))
+        fits = len(value.shape) == len(expected) and all(
+            isinstance(size, str) or size == found for size, found in zip(expected, value.shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(f"input '{spec.name}' must have shape ({', '.join(map(str, expected))}), found {value.shape}")
+        for size, found in zip(expected, value.shape, strict=True):
+            if isinstance(size, str) and sizes.setdefault(size, found) != found:
+                raise ValueError(f"input '{spec.name}' has {found} along {size}, other inputs have {sizes[size]}")
+        wanted = dtype if np.issubdtype(np.dtype(spec.dtype), np.floating) else spec.dtype
+        if str(value.dtype) != wanted:
+            raise TypeError(f"input '{spec.name}' must have dtype {wanted}, found {value.dtype}; cast it")
+        arrays.append(jnp.asarray(value))
+    return arrays
+
+
+def _count_steps(blueprint: Blueprint, arrays: list[Array]) -> int:
+    if blueprint.length is None:
+        assert blueprint.fixed_steps is not None
+        return blueprint.fixed_steps
+    number, axis, difference = blueprint.length
+    return arrays[number].shape[axis] + difference
+
+
+def _run_sample(converted: Converted, num_steps: int, *inputs: Array) -> tuple[list[Any], dict, dict]:
+    """All outputs, final states and spikes for one sample."""
+    blueprint = converted.blueprint
+    values: dict[Any, Any] = {("static", number): x for number, x in enumerate(inputs)} | {("num_steps",): num_steps}
+    if blueprint.before is not None:
+        graph = converted._filled(blueprint.before)
+        outs = _evaluate(graph, [values[key] for key in blueprint.before_inputs])
+        values |= {("before", number): out for number, out in enumerate(outs)}
+    xs = tuple(_model_input(key, values, num_steps) for key in blueprint.model_inputs)
+    model = converted.model
+    xs = xs[0] if len(xs) == 1 else xs
+    dtype = jnp.dtype(converted.dtype)
+    states = model.init_states(input_shape=_step_structs(xs), dtype=dtype)
+    states, outs = model(states, xs)
+    recorded = outs[-1] if blueprint.several_recorded else (outs[-1],)
+    values |= {("recorded", number): out for number, out in enumerate(recorded)}
+    results = _evaluate(converted._filled(blueprint.after), [values[key] for key in blueprint.after_inputs])
+    names = [name for name, _ in model.wiring.sources]
+    by_name = model.unpack_states(states)
+    final = {
+        path: {field: getattr(by_name[name], field) for field in fields}
+        for name, (path, fields, _) in blueprint.neurons.items()
+    }
+    spikes = {path: outs[names.index(name)] for name, (path, _, _) in blueprint.neurons.items()}
+    return results, final, spikes
+
+
+def _evaluate(graph: snn.Graph, inputs: list[Any]) -> list[Any]:
+    """The outputs of a graph without state."""
+    _, outs = graph.step({}, inputs[0] if len(inputs) == 1 else tuple(inputs))
+    return list(outs[-1])
+
+
+def _model_input(key: tuple, values: Mapping[Any, Any], num_steps: int) -> Any:
+    if key[0] != "sliced":
+        return Repeat(values[key], num_steps)
+    _, source, sliced = key
+    assert isinstance(sliced, Sliced)
+    sequence = jnp.moveaxis(values[source], sliced.axis, 0)
+    part = sequence[sliced.start : sliced.start + num_steps * sliced.stride : sliced.stride]
+    if part.shape[0] != num_steps:
+        raise ValueError(f"the network runs {num_steps} time steps, but its input has {sequence.shape[0]} along time")
+    return part
+
+
+def _step_structs(xs: Any) -> Any:
+    def struct(x):
+        if isinstance(x, Repeat):
+            return jax.ShapeDtypeStruct(x.value.shape, x.value.dtype)
+        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+
+    return tuple(map(struct, xs)) if isinstance(xs, tuple) else struct(xs)
+
+
+def _structured(template: Any, outs: list[Any]) -> Any:
+    if isinstance(template, Out):
+        return list(outs[template.number]) if template.listed else outs[template.number]
+    return map_structure(lambda item: _structured(item, outs), template)
+
+
+def map_structure(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply a function to the items of a list, tuple, named tuple or dict; anything else stays itself."""
+    if isinstance(tree, dict):
+        return {key: function(value) for key, value in tree.items()}
+    if isinstance(tree, tuple) and type(tree) is not tuple:
+        return type(tree)(*map(function, tree))
+    return type(tree)(map(function, tree)) if isinstance(tree, list | tuple) else tree
+
+
+def state_dict(converted: Converted) -> dict[str, Any]:
+    """The parameters and buffers under the module's own keys, as torch tensors of their own memory.
+
+    `module.load_state_dict(state_dict(converted), strict=True)` takes the weights back. Of a gradient of a `Converted`
+    (the result of `eqx.filter_grad`), it has the same keys and None where nothing is differentiable.
+
+    **Raises:** `WeightMappingError` when an array has lost the shape that torch knows.
+    """
+    blueprint = converted.blueprint
+    result: dict[str, Any] = {}
+    for key in blueprint.keys:
+        canonical = blueprint.canonical[key]
+        frozen = converted.buffers.get(canonical)
+        value = converted.parameters.get(canonical)
+        if frozen is not None and frozen.bits is not None:
+            value = frozen.value
+            if canonical in blueprint.originals:
+                result[key] = blueprint.originals[canonical].clone()
+                continue
+        result[key] = None if value is None else to_torch(value, copy="always").to(blueprint.dtypes[canonical])
+    return result

@@ -1,0 +1,279 @@
+"""Proof that a converted network computes what the torch module computes: both run in float64, every value compared."""
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from .converted import Converted
+from .errors import EquivalenceError
+from .frameworks import registry_for
+from .outside import outside_call
+from .recording import preserved, record, Tape
+from .report import table
+
+
+# In float64 both sides differ by the order of sums only; a wrong equation is off by far more than either bound.
+VALUE_TOLERANCE = 1e-10
+GRADIENT_TOLERANCE = 1e-8
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One compared array. `difference` is relative to the largest magnitude in it (absolute for spikes)."""
+
+    kind: str
+    name: str
+    difference: float
+    tolerance: float
+    detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.difference <= self.tolerance
+
+
+@dataclasses.dataclass(frozen=True)
+class EquivalenceReport:
+    """What was compared, and how it came out. `silent` names spiking layers that never spiked in this run.
+
+    `vacuous` says why the run proves nothing, where that is so.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    spikes: int
+    silent: tuple[str, ...]
+    vacuous: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything agrees, and the run was one that could have shown a difference."""
+        return not self.vacuous and all(each.ok for each in self.comparisons)
+
+    def raise_if_failed(self) -> None:
+        """Raise `EquivalenceError` with this report unless `ok`."""
+        if not self.ok:
+            raise EquivalenceError(str(self), report=self)
+
+    def __str__(self) -> str:
+        rows = []
+        for kind in dict.fromkeys(each.kind for each in self.comparisons):
+            group = [each for each in self.comparisons if each.kind == kind]
+            worst = max(group, key=lambda each: each.difference / each.tolerance if each.tolerance else each.difference)
+            verdict = "equal" if all(each.ok for each in group) else "DIFFERENT"
+            rows.append((kind, str(len(group)), f"{worst.difference:.1e}", f"{worst.tolerance:.0e}", verdict))
+        lines = [f"equivalence in float64: {'ok' if self.ok else 'FAILED'}, {self.spikes} spikes"]
+        lines += table(("compared", "arrays", "largest difference", "allowed", ""), rows)
+        lines += [f"{each.kind} '{each.name}' differs by {each.difference:.3e}{each.detail}" for each in self.failed]
+        if self.silent:
+            lines.append(f"silent in this run (their spikes prove nothing): {', '.join(self.silent)}")
+        if self.vacuous:
+            lines.append(f"vacuous: {self.vacuous}")
+        return "\n".join(lines)
+
+    @property
+    def failed(self) -> tuple[Comparison, ...]:
+        """The comparisons that are out of tolerance, in the order of computation."""
+        return tuple(each for each in self.comparisons if not each.ok)
+
+
+def check_equivalence(
+    module: torch.nn.Module, converted: Converted, inputs: Sequence[torch.Tensor], gradients: bool = True
+) -> EquivalenceReport:
+    """Compare a torch module and its conversion on `inputs`, in float64.
+
+    Compared are the spikes of every neuron at every time step (exactly), the outputs and final states, and, with
+    `gradients`, the gradients of a random linear function of the outputs with respect to all parameters and inputs.
+    The module itself is not changed; states start from their beginning on both sides.
+
+    **Arguments:** `inputs`: torch tensors as for `converted` (for `loop="outside"`, with a leading time axis).
+
+    **Returns:** a report. It is not `ok` when no neuron spikes or all gradients are zero: such a run shows nothing.
+
+    **Raises:** what either side raises on these inputs.
+    """
+    inputs = tuple(inputs)
+    double = _double(module)
+    doubled = tuple(x.detach().double() if x.is_floating_point() else x.detach() for x in inputs)
+    with _float_is_double():
+        tape = record(
+            double,
+            doubled,
+            registry_for(double),
+            call=outside_call(double, len(inputs)) if converted.blueprint.outside else None,
+            inputs_require_grad=gradients,
+        )
+    with jax.enable_x64(True):
+        arrays = [jnp.asarray(x.numpy()) for x in doubled]
+        outputs, states, spikes = eqx.filter_jit(Converted._run)(converted.astype("float64"), arrays)
+        comparisons = _compare_spikes(tape, spikes)
+        comparisons += _compare_trees("output", structure_leaves(tape.result), structure_leaves(outputs), tape)
+        comparisons += _compare_states(tape, states)
+        if gradients:
+            compared, zero = _compare_gradients(converted.astype("float64"), double, tape, arrays)
+            comparisons += compared
+    counted = _count_spikes(tape)
+    silent = tuple(path for path, count in counted.items() if count == 0)
+    vacuous = ""
+    if counted and not any(counted.values()):
+        vacuous = "no neuron spikes on these inputs; use inputs or weights that make the network spike"
+    elif gradients and zero:
+        vacuous = "all gradients are zero on these inputs"
+    return EquivalenceReport(tuple(comparisons), sum(counted.values()), silent, vacuous)
+
+
+def structure_leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
+    """The leaves of lists, tuples and dicts in order, with their paths."""
+    if isinstance(tree, dict):
+        return [leaf for key, item in tree.items() for leaf in structure_leaves(item, f"{path}[{key!r}]")]
+    if isinstance(tree, list | tuple):
+        return [leaf for index, item in enumerate(tree) for leaf in structure_leaves(item, f"{path}[{index}]")]
+    return [(path or "outputs", tree)]
+
+
+def _neuron_calls(tape: Tape) -> dict[str, list[Any]]:
+    calls: dict[str, list[Any]] = {}
+    for entry in tape.entries:
+        if entry.leaf is not None and entry.leaf.split_call is not None:
+            calls.setdefault(entry.path, []).append(entry)
+    return calls
+
+
+def _count_spikes(tape: Tape) -> dict[str, int]:
+    counted = {}
+    for path, entries in _neuron_calls(tape).items():
+        if entries[0].leaf.spikes:
+            counted[path] = sum(int((tape.tensors[entry.result.index] != 0).sum()) for entry in entries)
+    return counted
+
+
+def _compare_spikes(tape: Tape, spikes: dict[str, Any]) -> list[Comparison]:
+    comparisons = []
+    for path, entries in _neuron_calls(tape).items():
+        expected = np.stack([_numpy(tape.tensors[entry.result.index]) for entry in entries])
+        found = np.asarray(spikes[path])
+        if not entries[0].leaf.spikes:
+            comparisons.append(_compare("membrane", path, expected, found, VALUE_TOLERANCE))
+            continue
+        comparison = _compare("spikes", path, expected, found, 0.0)
+        if not comparison.ok and expected.shape == found.shape:
+            different = expected != found
+            step = int(np.flatnonzero(different.reshape(len(different), -1).any(1))[0])
+            detail = f" in {different.sum()} of {different.size} places, first at time step {step}"
+            comparison = dataclasses.replace(comparison, detail=detail)
+        comparisons.append(comparison)
+    return comparisons
+
+
+def _compare_states(tape: Tape, states: dict[str, Any]) -> list[Comparison]:
+    comparisons = []
+    for path, entries in _neuron_calls(tape).items():
+        last = entries[-1]
+        for field, ref in zip(last.leaf.fields, last.state_out, strict=True):
+            expected, found = _numpy(tape.tensors[ref.index]), np.asarray(states[path][field])
+            comparisons.append(_compare("final state", f"{path}.{field}", expected, found, VALUE_TOLERANCE))
+    return comparisons
+
+
+def _compare_trees(kind: str, expected: list, found: list, tape: Tape) -> list[Comparison]:
+    comparisons = []
+    for (name, value), (_, other) in zip(expected, found, strict=True):
+        if hasattr(value, "index"):
+            comparisons.append(_compare(kind, name, _numpy(tape.tensors[value.index]), np.asarray(other), VALUE_TOLERANCE))
+    return comparisons
+
+
+def _compare(kind: str, name: str, expected: np.ndarray, found: np.ndarray, tolerance: float) -> Comparison:
+    if expected.shape != found.shape:
+        return Comparison(kind, name, float("inf"), tolerance, f": shape {expected.shape} in torch, {found.shape} here")
+    if not expected.size:
+        return Comparison(kind, name, 0.0, tolerance)
+    expected, found = expected.astype(np.float64), found.astype(np.float64)
+    same = (expected == found) | (np.isnan(expected) & np.isnan(found))
+    difference = np.where(same, 0.0, np.abs(expected - found))
+    finite = np.abs(expected[np.isfinite(expected)])
+    scale = 1.0 if kind == "spikes" else max(float(finite.max(initial=0.0)), 1e-12)
+    largest = float(np.nan_to_num(difference, nan=np.inf).max()) / scale
+    return Comparison(kind, name, largest, tolerance)
+
+
+def _compare_gradients(converted: Converted, module: torch.nn.Module, tape: Tape, arrays: list) -> tuple[list, bool]:
+    """Gradients of the sum of all floating outputs, each weighted by fixed random numbers."""
+    random = np.random.default_rng(0)
+    tensors = [tape.tensors[leaf.index] for _, leaf in structure_leaves(tape.result) if hasattr(leaf, "index")]
+    weights = [random.normal(size=tuple(tensor.shape)) if tensor.is_floating_point() else None for tensor in tensors]
+    terms = [
+        (tensor * torch.from_numpy(np.asarray(weight))).sum()
+        for tensor, weight in zip(tensors, weights, strict=True)
+        if weight is not None
+    ]
+    named = {name: each for name, each in module.named_parameters() if each.requires_grad}
+    inputs = {str(number): tape.tensors[ref.index] for number, ref in enumerate(tape.inputs)}
+    inputs = {name: each for name, each in inputs.items() if each.requires_grad}
+    wanted = [*named.values(), *inputs.values()]
+    total = sum(terms, torch.zeros((), dtype=torch.float64))
+    if total.requires_grad and wanted:
+        found = torch.autograd.grad(total, wanted, allow_unused=True)
+    else:
+        found = (None,) * len(wanted)
+
+    def loss(variables):
+        converted, varying = variables
+        given = [varying.get(str(number), array) for number, array in enumerate(arrays)]
+        leaves = [leaf for _, leaf in structure_leaves(converted(*given)) if isinstance(leaf, jax.Array)]
+        pairs = zip(leaves, weights, strict=True)
+        return sum((jnp.sum(leaf * weight) for leaf, weight in pairs if weight is not None), jnp.zeros(()))
+
+    varying = {name: arrays[int(name)] for name in inputs}
+    model, given = eqx.filter_jit(eqx.filter_grad(loss))((converted, varying))
+    comparisons = []
+    for (name, tensor), gradient in zip([*named.items(), *inputs.items()], found, strict=True):
+        is_input = name in inputs and tensor is inputs[name]
+        expected = np.zeros(tuple(tensor.shape)) if gradient is None else _numpy(gradient)
+        other = given[name] if is_input else model.parameters[converted.blueprint.canonical[name]]
+        kind, shown = ("input gradient", f"input {name}") if is_input else ("gradient", name)
+        comparisons.append(_compare(kind, shown, expected, np.asarray(other), GRADIENT_TOLERANCE))
+    zero = bool(wanted) and all(gradient is None or not bool(gradient.any()) for gradient in found)
+    return comparisons, zero
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
+
+
+def _double(module: torch.nn.Module) -> torch.nn.Module:
+    """A float64 copy; what the module's last run left behind is not copied."""
+    with preserved(module):
+        registry_for(module).reset_states(module)
+        for child in module.modules():
+            for key, value in list(child.__dict__.items()):
+                if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+                    child.__dict__[key] = value.detach()
+        return copy.deepcopy(module).double()
+
+
+@contextlib.contextmanager
+def _float_is_double() -> Iterator[None]:
+    """Let torch code that says float32 follow the network: `.float()` and the default dtype mean float64.
+
+    snnTorch casts spikes with `.float()`, and the layer behind them then refuses a float64 weight.
+    """
+    plain, default = torch.Tensor.float, torch.get_default_dtype()
+
+    def float(self, *args, **kwargs):
+        return self.double()
+
+    torch.Tensor.float = float  # type: ignore[method-assign]
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.Tensor.float = plain  # type: ignore[method-assign]
+        torch.set_default_dtype(default)

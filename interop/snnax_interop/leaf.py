@@ -1,0 +1,118 @@
+"""What a converter must say of a torch class that it takes whole: a leaf of the recording."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from .errors import UnsupportedModuleError, UnsupportedOptionError
+
+
+@dataclasses.dataclass(frozen=True)
+class NeuronCall:
+    """One time step of a neuron: input, state before, output, state after, as tensors.
+
+    `state_in` None is the state that the neuron starts with by itself.
+    """
+
+    x: torch.Tensor
+    state_in: tuple[torch.Tensor, ...] | None
+    out: torch.Tensor
+    state_out: tuple[torch.Tensor, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """How modules of exactly one class are converted.
+
+    - `build(module, site)` returns the native layer for one sample. It raises `UnsupportedOptionError` for a value of
+      an option that has no exact counterpart.
+    - `options`: the constructor's arguments that `build` deals with; a test compares them with the installed class.
+    - `fields`: for neurons, the fields of the native state, in the order of the tensors of `NeuronCall`.
+    - `spikes`: for neurons, whether the output is a spike train (and not a membrane potential).
+    - `read_state`, `split_call`, `reset_state`: for neurons, see `NeuronCall`; `read_state` gives what the module keeps
+      before a call, `reset_state` puts it back to its beginning.
+    """
+
+    kind: type
+    framework: str
+    options: tuple[str, ...]
+    build: Callable[[Any, Any], Any]
+    fields: tuple[str, ...] = ()
+    spikes: bool = True
+    read_state: Callable[[Any], Any] | None = None
+    split_call: Callable[[Any, tuple, Mapping[str, Any], Any, Any], NeuronCall] | None = None
+    reset_state: Callable[[Any], None] | None = None
+
+    def refuse(self, path: str, option: str, found: Any, *, allowed: str, advice: str) -> UnsupportedOptionError:
+        """The error for a value of an option that cannot be converted exactly."""
+        return UnsupportedOptionError(
+            f"{self.kind.__name__}({option}={found!r}) has no exact counterpart. Allowed: {allowed}. {advice}",
+            path=path,
+            framework=self.framework,
+        )
+
+
+# Library classes that only hold other modules: their forward is recorded like a user's.
+_CONTAINERS = {
+    "torch.nn.modules.container.Sequential",
+    "torch.nn.modules.container.ModuleList",
+    "torch.nn.modules.container.ModuleDict",
+    "norse.torch.module.sequential.SequentialState",
+}
+
+_LIBRARIES = ("torch", "snntorch", "norse", "spikingjelly", "sinabs")
+
+
+class Registry:
+    """The leaf of every class that can be converted."""
+
+    def __init__(self, leaves: Mapping[type, Leaf]):
+        self.leaves = dict(leaves)
+
+    def find(self, module: torch.nn.Module, path: str) -> Leaf | None:
+        """The leaf of a module; None where its forward is to be recorded. The exact class decides.
+
+        **Raises:** `UnsupportedModuleError` for a library class without a leaf, a subclass of a neuron, or a module
+        with hooks.
+        """
+        kind = type(module)
+        leaf = self.leaves.get(kind)
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise UnsupportedModuleError(
+                f"the {kind.__name__} has forward hooks, which may change what it computes. Remove them "
+                "(handle.remove()) before converting",
+                path=path,
+            )
+        if leaf is not None:
+            return leaf
+        library = kind.__module__.split(".")[0]
+        if library in _LIBRARIES and f"{kind.__module__}.{kind.__qualname__}" not in _CONTAINERS:
+            known = sorted(each.__name__ for each in self.leaves if each.__module__.split(".")[0] == library)
+            raise UnsupportedModuleError(
+                f"{library}'s {kind.__name__} cannot be converted. Allowed of {library}: {', '.join(known)}. "
+                "Use one of these, or write what it does as tensor functions in forward",
+                path=path,
+                framework=library,
+            )
+        for parent in kind.__mro__[1:]:
+            if parent in self.leaves and self.leaves[parent].split_call is not None:
+                raise UnsupportedModuleError(
+                    f"{kind.__name__} is a subclass of the neuron {parent.__name__}, which may compute something else. "
+                    f"Use {parent.__name__} itself",
+                    path=path,
+                    framework=self.leaves[parent].framework,
+                )
+        return None
+
+    def neurons(self, module: torch.nn.Module) -> list[tuple[torch.nn.Module, Leaf]]:
+        """The modules with state inside a network."""
+        found = ((child, self.leaves.get(type(child))) for child in module.modules())
+        return [(child, leaf) for child, leaf in found if leaf is not None and leaf.split_call is not None]
+
+    def reset_states(self, module: torch.nn.Module) -> None:
+        """Put every neuron back to its beginning."""
+        for neuron, leaf in self.neurons(module):
+            if leaf.reset_state is not None:
+                leaf.reset_state(neuron)

@@ -1,0 +1,396 @@
+"""A tape of one real run of a torch module.
+
+The module runs once on real tensors; every call of a leaf module (a registered class, opaque) and every tensor function
+outside of leaf modules is written down with the identities of its tensors. Python control flow just happens. What the
+tape could not reproduce on other inputs is refused while it is recorded: values that steer Python, random numbers,
+writes into shared memory.
+"""
+
+import contextlib
+import dataclasses
+import linecache
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.overrides import resolve_name, TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from .errors import InteropError, RecordingError, UnsupportedModuleError
+from .leaf import Leaf, NeuronCall, Registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Ref:
+    """A tensor value on the tape; writing into a tensor in place makes a new value."""
+
+    index: int
+
+
+@dataclasses.dataclass
+class Entry:
+    """One call: of a leaf module (`leaf` is set) or of a tensor function.
+
+    `args`, `kwargs` and `result` are the call's own structures with `Ref` in the place of tensors. `state_in` and
+    `state_out` hold the state of a neuron around the call; None in `state_in` is the layer's own initial state.
+    """
+
+    target: Any
+    path: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+    site: tuple[Any, ...]
+    line: str
+    leaf: Leaf | None = None
+    state_in: tuple[Ref, ...] | None = None
+    state_out: tuple[Ref, ...] = ()
+    no_grad: bool = False
+
+    @property
+    def constant(self) -> bool:
+        """Whether the result is the same whatever the values of the arguments are."""
+        return self.leaf is None and getattr(self.target, "__name__", "") in _CONSTANT_FUNCTIONS
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """What is the same each time that a line of a loop runs."""
+        target = self.path if self.leaf is not None else self.target
+        return (self.site, target, self.leaf is not None)
+
+    @property
+    def name(self) -> str:
+        """The module path, or the function's name."""
+        return self.path if self.leaf is not None else function_name(self.target)
+
+
+@dataclasses.dataclass
+class Tape:
+    """All calls of one run, in order. `tensors` holds every value, by index; `dependent` those computed from inputs."""
+
+    entries: list[Entry]
+    inputs: tuple[Ref, ...]
+    result: Any
+    tensors: list[torch.Tensor]
+    names: dict[int, str]
+    dependent: set[int]
+
+    shapes: list[tuple[int, ...]]
+
+    def shape(self, ref: Ref) -> tuple[int, ...]:
+        return self.shapes[ref.index]
+
+
+def function_name(function: Any) -> str:
+    """A tensor function's name as a user would write it."""
+    name = resolve_name(function) or getattr(function, "__qualname__", None) or repr(function)
+    return name.replace("torch.nn.functional.", "F.").replace("torch._C._nn.", "F.")
+
+
+def refs(tree: Any) -> list[Ref]:
+    """All values in a structure, in order."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Ref)]
+
+
+# What tells Python something about a tensor other than its values.
+_METADATA = {
+    "size", "dim", "ndim", "numel", "nelement", "stride", "shape", "dtype", "device", "layout", "requires_grad", "is_leaf",
+    "get_device", "element_size", "__len__", "__hash__", "__repr__", "__str__", "__format__", "names", "is_sparse",
+    "is_cuda", "is_quantized", "is_contiguous", "is_floating_point", "is_complex", "is_signed", "grad_fn", "_version",
+    "data_ptr", "storage_offset", "is_meta", "ndimension", "is_mkldnn", "is_nested", "type", "output_nr", "_is_view",
+    "is_inference", "itemsize", "nbytes", "_base", "is_same_size", "is_pinned", "is_shared", "retains_grad", "grad",
+    "is_xla", "is_mps", "is_xpu", "is_cpu", "is_neg", "is_conj",
+}  # fmt: skip
+
+
+class _Functions(TorchFunctionMode):
+    def __init__(self, recorder: "_Recorder"):
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return self.recorder.call_function(func, args, kwargs or {})
+
+
+class _Recorder:
+    def __init__(self, module: torch.nn.Module, registry: Registry):
+        self.registry = registry
+        self.paths = {id(child): path for path, child in reversed(list(module.named_modules()))}
+        self.entries: list[Entry] = []
+        self.tensors: list[torch.Tensor] = []
+        self.shapes: list[tuple[int, ...]] = []
+        self.refs: dict[int, Ref] = {}
+        self.storages: dict[int, set[int]] = {}
+        self.names: dict[int, str] = {}
+        self.dependent: set[int] = set()
+        self.of_leaves: set[int] = set()
+        self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
+        self.paused = 0  # inside a leaf module, and in the recorder itself
+        for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
+            if id(tensor) not in self.refs:
+                self.names[self.new(tensor).index] = name
+
+    # Values
+
+    def new(self, tensor: torch.Tensor) -> Ref:
+        ref = Ref(len(self.tensors))
+        self.tensors.append(tensor)  # keeps it alive, so that its id stays its own
+        self.shapes.append(tuple(tensor.shape))
+        self.refs[id(tensor)] = ref
+        if tensor.layout == torch.strided:
+            self.storages.setdefault(tensor.untyped_storage().data_ptr(), set()).add(id(tensor))
+        return ref
+
+    def ref(self, tensor: torch.Tensor) -> Ref:
+        """The value of a tensor; one that no call on the tape produced is a constant."""
+        found = self.refs.get(id(tensor))
+        gradient = tensor.grad_fn
+        if isinstance(gradient, torch.autograd.function.BackwardCFunction):
+            if found is None or found.index not in self.of_leaves:
+                raise self.refuse(
+                    f"the torch.autograd.Function behind {type(gradient).__name__} defines its own gradient, "
+                    "which a recording cannot see",
+                    advice="allowed: surrogate gradients inside the neurons of a supported framework (spike_grad=...).",
+                )
+        elif found is None and gradient is not None:
+            raise self.refuse(
+                f"a tensor of shape {tuple(tensor.shape)} was computed outside of this forward pass and carries "
+                f"gradients ({gradient.name()})",
+                advice="allowed: inputs, parameters, buffers and constants. Reset states before converting, or compute "
+                "it inside forward.",
+            )
+        return self.new(tensor) if found is None else found
+
+    def replace(self, tree: Any) -> Any:
+        return pytree.tree_map_only(torch.Tensor, self.ref, tree)
+
+    def depends(self, tree: Any) -> bool:
+        return any(ref.index in self.dependent for ref in refs(tree))
+
+    # Where
+
+    def line(self) -> tuple[tuple[Any, ...], str]:
+        """The call site as a key, and the user's own line for people to read."""
+        frame = sys._getframe(2)
+        site, shown = [], ""
+        while frame is not None and frame.f_code is not record.__code__:
+            code = frame.f_code
+            site.append((code, frame.f_lasti))
+            if not shown and not _is_library(frame.f_globals.get("__name__", "")):
+                text = linecache.getline(code.co_filename, frame.f_lineno).strip()
+                shown = f"{code.co_filename}:{frame.f_lineno}: {text}"
+            frame = frame.f_back
+        return tuple(site), shown
+
+    def refuse(self, what: str, *, advice: str) -> RecordingError:
+        _, line = self.line()
+        path = self.current_path()
+        return RecordingError(f"{what}\n  {line}\n{advice}", path=path)
+
+    def current_path(self) -> str:
+        return self.paths.get(id(self.stack[-1][0]), "") if self.stack else ""
+
+    # Calls
+
+    def call_function(self, function: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.paused:
+            return function(*args, **kwargs)
+        given = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        before = self.replace((args, kwargs))
+        versions = [tensor._version for tensor in given]
+        random_state = torch.random.get_rng_state()
+        result = function(*args, **kwargs)
+        self.check_random(random_state, function_name(function))
+        written = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
+        produced = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
+        name = getattr(function, "__name__", "")
+        if name == "__get__":
+            name = function.__self__.__name__
+        if not produced and not written:
+            if self.depends(before) and name not in _METADATA:
+                raise self.refuse(
+                    f"{function_name(function)} takes values out of a tensor that depends on the inputs, "
+                    "so what Python does next depends on them",
+                    advice="allowed: control flow on shapes and settings. Use tensor functions (torch.where, masks) "
+                    "in place of if, float(), .item() and numpy.",
+                )
+            return result
+        if not written and all(any(x is y for y in given) for x in produced):
+            return result  # .float() of a float tensor and the like: nothing happened
+        for tensor in written:
+            self.check_write(tensor, name)
+            self.new(tensor)
+        for tensor in produced:
+            if not any(tensor is x for x in written):
+                self.new(tensor)
+        # A function that writes and returns nothing (index assignment) has its target as result.
+        outcome = result if produced else written[0]
+        self.add(function, self.current_path(), before, outcome)
+        return result
+
+    def add(self, target: Any, path: str, before: Any, outcome: Any, **extra: Any) -> None:
+        site, line = self.line()
+        result = self.replace(outcome)
+        args, kwargs = before
+        entry = Entry(target, path, args, kwargs, result, site, line, no_grad=not torch.is_grad_enabled(), **extra)
+        self.entries.append(entry)
+        if not entry.constant and self.depends((args, kwargs, entry.state_in)):
+            self.dependent.update(ref.index for ref in [*refs(result), *entry.state_out])
+
+    def check_random(self, before: torch.Tensor, name: str) -> None:
+        if not torch.equal(before, torch.random.get_rng_state()):
+            raise self.refuse(
+                f"{name} draws random numbers inside forward",
+                advice="allowed: deterministic forwards. Call module.eval() where dropout is the cause; encode inputs "
+                "(rate coding) before the network.",
+            )
+
+    def check_write(self, tensor: torch.Tensor, name: str) -> None:
+        shared = self.storages.get(tensor.untyped_storage().data_ptr(), set()) - {id(tensor)}
+        views = [x for x in shared if self.tensors[self.refs[x].index] is not tensor]
+        if tensor._is_view() or (views and name != "__setitem__"):
+            raise self.refuse(
+                f"{name} writes into memory that another tensor shares",
+                advice="allowed: writes into tensors of their own. Use the out-of-place form (x = x + y for x += y).",
+            )
+
+    # Modules
+
+    def enter(self, module: torch.nn.Module, args: Any) -> None:
+        leaf = None
+        if not self.paused:
+            path = self.paths.get(id(module))
+            if path is None:
+                raise UnsupportedModuleError(
+                    f"a {type(module).__name__} that is no submodule of the network is called; make it an attribute",
+                    path=self.current_path(),
+                )
+            leaf = self.registry.find(module, path)
+        state = leaf.read_state(module) if leaf is not None and leaf.read_state is not None else None
+        self.stack.append((module, leaf, (state, torch.random.get_rng_state() if leaf is not None else None)))
+        self.paused += leaf is not None
+
+    def leave(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        entered, leaf, (state, random_state) = self.stack.pop()
+        assert entered is module
+        if leaf is None:
+            return
+        path = self.paths[id(module)]
+        self.check_random(random_state, f"{type(module).__name__} at '{path}'")
+        if leaf.split_call is None:
+            self.add_layer(module, path, leaf, args, kwargs, result)
+        else:
+            self.add_neuron(module, path, leaf, leaf.split_call(module, args, kwargs, state, result))
+        self.paused -= 1
+
+    def add_layer(self, module: Any, path: str, leaf: Leaf, args: Any, kwargs: Any, result: Any) -> None:
+        given = [tensor for tensor in pytree.tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)]
+        produced = [tensor for tensor in pytree.tree_leaves(result) if isinstance(tensor, torch.Tensor)]
+        before = self.replace((args, kwargs))
+        in_place = getattr(module, "inplace", False)
+        if not in_place and all(any(x is y for y in given) for x in produced):
+            return  # an identity: nothing happened
+        for tensor in produced:
+            if any(tensor is x for x in given):
+                self.check_write(tensor, type(module).__name__)
+            self.new(tensor)
+        self.add(module, path, before, result, leaf=leaf)
+
+    def add_neuron(self, module: Any, path: str, leaf: Leaf, call: NeuronCall) -> None:
+        before = self.replace(((call.x,), {}))
+        state_in = None if call.state_in is None else tuple(self.ref(tensor) for tensor in call.state_in)
+        for tensor in (call.out, *call.state_out):
+            self.of_leaves.add(self.new(tensor).index)
+        state_out = tuple(self.ref(tensor) for tensor in call.state_out)
+        self.add(module, path, before, call.out, leaf=leaf, state_in=state_in, state_out=state_out)
+
+
+# Their values do not depend on the tensor that they are given.
+_CONSTANT_FUNCTIONS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
+
+_LIBRARIES = ("torch.", "snntorch.", "norse.", "spikingjelly.", __package__ + ".")
+
+
+def _is_library(name: str) -> bool:
+    return (name + ".").startswith(_LIBRARIES)
+
+
+def record(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    registry: Registry,
+    *,
+    call: Callable[..., Any] | None = None,
+    inputs_require_grad: bool = False,
+) -> Tape:
+    """Run `module(*inputs)`, or `call(*inputs)` that calls the module, once and write down what it does.
+
+    The module is left as it was found: states, buffers, attributes, gradients and random numbers.
+
+    **Raises:** `RecordingError`, `UnsupportedModuleError`, `UnsupportedOptionError` with the module path and source
+    line; what the module itself raises comes through.
+    """
+    recorder = _Recorder(module, registry)
+    inputs = tuple(tensor.detach().clone() for tensor in inputs)
+    for tensor in inputs:
+        tensor.requires_grad_(inputs_require_grad and tensor.is_floating_point())
+    input_refs = tuple(recorder.new(tensor) for tensor in inputs)
+    recorder.dependent.update(ref.index for ref in input_refs)
+    hooks = torch.nn.modules.module
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(preserved(module))
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        stack.enter_context(torch.enable_grad())
+        registry.reset_states(module)
+        before = hooks.register_module_forward_pre_hook(recorder.enter)
+        stack.callback(before.remove)
+        after = hooks.register_module_forward_hook(
+            lambda module, args, kwargs, result: recorder.leave(module, args, kwargs, result), with_kwargs=True
+        )
+        stack.callback(after.remove)
+        stack.enter_context(_Functions(recorder))
+        result = (module if call is None else call)(*inputs)
+    return Tape(
+        recorder.entries,
+        input_refs,
+        recorder.replace(result),
+        recorder.tensors,
+        recorder.names,
+        recorder.dependent,
+        recorder.shapes,
+    )
+
+
+@contextlib.contextmanager
+def preserved(module: torch.nn.Module) -> Iterator[None]:
+    """Whatever happens to attributes, buffers and gradients of a module inside, it is undone at the end."""
+    saved = []
+    for child in module.modules():
+        tensors = {name: tensor.detach().clone() for name, tensor in child._buffers.items() if tensor is not None}
+        attributes = {key: _copied(value) for key, value in child.__dict__.items() if not key.startswith("_")}
+        parameters = dict(child._parameters)
+        gradients = {name: tensor.grad for name, tensor in parameters.items() if tensor is not None}
+        saved.append((child, dict(child._buffers), tensors, attributes, parameters, gradients))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for child, buffers, tensors, attributes, parameters, gradients in saved:
+                child._buffers.clear()
+                child._buffers.update(buffers)
+                for name, value in tensors.items():
+                    if buffers[name].shape == value.shape and not torch.equal(buffers[name], value):
+                        buffers[name].detach().copy_(value)
+                for key in [key for key in child.__dict__ if not key.startswith("_") and key not in attributes]:
+                    del child.__dict__[key]
+                child.__dict__.update(attributes)
+                for name, gradient in gradients.items():
+                    parameters[name].grad = gradient
+
+
+def _copied(value: Any) -> Any:
+    """Lists and dicts that a forward may append to are copied; what they hold is not."""
+    if type(value) is list:
+        return [_copied(item) for item in value]
+    return dict(value) if type(value) is dict else value

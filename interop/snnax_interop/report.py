@@ -1,0 +1,49 @@
+"""What became of each module."""
+
+import dataclasses
+from collections.abc import Iterator
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertedModule:
+    """One module of the source: its path, its class, what it became, and what there is to say about it."""
+
+    path: str
+    source: str
+    target: str
+    options: str
+    notes: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversionReport:
+    """How a network was converted; `str(report)` is a table.
+
+    `notes` holds what concerns the whole network, `verification` the comparison on the example input.
+    """
+
+    modules: tuple[ConvertedModule, ...]
+    notes: tuple[str, ...]
+    verification: str = ""
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def __iter__(self) -> Iterator[ConvertedModule]:
+        return iter(self.modules)
+
+    def __str__(self) -> str:
+        header = ("module", "source", "snnax", "options", "notes")
+        rows = [(m.path or "(network)", m.source, m.target, m.options, m.notes) for m in self.modules]
+        lines = table(header, rows)
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join([*lines, *([self.verification] if self.verification else [])])
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows as lines of equal columns; columns without content are left out."""
+    kept = [index for index in range(len(header)) if any(row[index] for row in rows)]
+    cells = [[line[index] for index in kept] for line in [header, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(kept))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]

@@ -1,0 +1,263 @@
+"""Trees of arrays between torch and JAX: memory is shared where it can be, and copies are counted.
+
+Tensors in host memory cross as NumPy views and not through DLPack. Both take 17 us; but an array from a view is not
+committed to a device (it mixes with sharded parameters, and a compiled function is not compiled again for it), and
+torch then refuses to free the memory under it. Memory of an accelerator crosses by DLPack, as does all on the way back.
+
+Shared memory stays one memory: convert weights with `copy="always"`, and share batches that nobody writes to again.
+
+| later                                           | consequence                                                     |
+|-------------------------------------------------|-----------------------------------------------------------------|
+| torch writes in place: `add_`, an optimiser, a  | the JAX array changes, and with it the result of computations   |
+| loader that fills one buffer again and again    | already started, since JAX computes asynchronously              |
+| torch writes to what `to_torch` returned        | the "immutable" JAX array changes                               |
+| `x.resize_()`, `x.untyped_storage().resize_()`  | torch raises (on an accelerator: JAX reads freed memory)        |
+| `x.data = y`, `x.set_(y)`, `del x`              | nothing, the array keeps the memory alive                       |
+| the array is donated (`jax.jit(donate_argnums)`)| the array is deleted, `x` stays intact, no memory is saved      |
+| a mapped file changes (`np.memmap`)             | the array changes; if the file is cut short, the process dies   |
+| many arrays of `DataLoader` workers are kept    | each holds a file descriptor, up to the limit of `ulimit -n`    |
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jax.core import Tracer
+from jax.sharding import NamedSharding, Sharding
+from jaxtyping import PyTree
+
+from ._tensor import (
+    TO_TORCH,
+    Copy,
+    as_numpy,
+    as_tensor,
+    check_copy,
+    prepare_array,
+    prepare_tensor,
+    refusal,
+    refuse_mask,
+)
+from .errors import TransferError
+
+
+_SCALARS = (bool, int, float, complex, str, bytes, np.generic)
+_LOCK = threading.Lock()
+
+
+@dataclass
+class TransferStatistics:
+    """How many bytes crossed without a copy, how many by a copy, and why. Loaders add to one from their own threads.
+
+    `reasons` splits `copied_bytes`: `"requested"` (`copy="always"`), `"dtype"` (64-bit integers narrowed, byte order),
+    `"conjugate"` (lazy conjugation or negation), `"strides"` (not row-major), `"alignment"` (not at a multiple of 64
+    bytes), `"read-only"` (memory that torch must not write to), `"placement"` (another device, or a shard that is not a
+    contiguous aligned part). Bytes are those of the result, under the first reason that holds.
+    """
+
+    aliased_bytes: int = 0
+    copied_bytes: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def add(self, *, aliased: int, copied: int, reason: str) -> None:
+        """Count one array: `aliased` and `copied` bytes, the latter for `reason`."""
+        with _LOCK:
+            self.aliased_bytes += aliased
+            self.copied_bytes += copied
+            if copied:
+                self.reasons[reason] = self.reasons.get(reason, 0) + copied
+
+    def __str__(self) -> str:
+        why = ", ".join(f"{reason} {count}" for reason, count in self.reasons.items())
+        return f"{self.aliased_bytes} bytes shared, {self.copied_bytes} copied" + (f" ({why})" if why else "")
+
+
+def to_jax(
+    tree: PyTree,
+    *,
+    copy: Copy = "if_needed",
+    sharding: Sharding | None = None,
+    statistics: TransferStatistics | None = None,
+) -> PyTree:
+    """The same tree with a JAX array for each torch tensor and NumPy array.
+
+    Shapes and dtypes stay, except that 64-bit integers become 32-bit while `jax_enable_x64` is off, if all values fit.
+    Python and NumPy scalars, strings, `None` and JAX arrays pass unchanged. Gradients do not cross.
+
+    **Arguments:**
+
+    - `tree`: tensors and arrays in any pytree: dict, list, tuple, namedtuple, registered dataclass, nested.
+    - `copy`: `"if_needed"` shares the memory of row-major tensors that are aligned to 64 bytes, and makes one row-major
+        copy of others. `"never"` raises instead of copying. `"always"` returns memory that nothing else writes to.
+    - `sharding`: where to; by default JAX's default device, and a tensor on an accelerator stays there. On CPU, the
+        shards along the leading axis share memory too.
+    - `statistics`: counts what was shared and what was copied.
+
+    **Raises:** `TransferError` naming the leaf's path: for a dtype that JAX would narrow or does not have; sparse,
+    nested, quantised and meta tensors; integers out of range; a copy under `copy="never"`; objects that are no pytree.
+    `ValueError` when a shape does not divide over the sharding, or for another `copy`.
+
+    **Example:**
+
+    >>> import torch
+    >>> from snnax_interop.transfer import TransferStatistics, to_jax
+    >>> batch = {"image": torch.zeros(8, 1, 28, 28), "label": torch.arange(8)}
+    >>> statistics = TransferStatistics()
+    >>> arrays = to_jax(batch, statistics=statistics)
+    >>> arrays["image"].unsafe_buffer_pointer() == batch["image"].data_ptr()
+    True
+    >>> print(arrays["label"].dtype, statistics, sep="; ")
+    int32; 25088 bytes shared, 32 copied (dtype 32)
+    """
+    check_copy(copy)
+    counts = statistics or TransferStatistics()
+    return jax.tree.map_with_path(lambda keys, leaf: _leaf_to_jax(_dotted(keys), leaf, copy, sharding, counts), tree)
+
+
+def to_torch(tree: PyTree, *, copy: Copy = "if_needed", statistics: TransferStatistics | None = None) -> PyTree:
+    """The same tree with a torch tensor for each JAX array and NumPy array; waits until their values are there.
+
+    Shapes and dtypes stay. Python and NumPy scalars, strings, `None` and torch tensors pass unchanged. Arrays on
+    several devices, and on an accelerator that torch cannot use, are gathered into host memory.
+
+    **Arguments:**
+
+    - `tree`: arrays in any pytree.
+    - `copy`: `"if_needed"` shares memory where it can; writing to such a tensor changes the immutable JAX array.
+        `"never"` raises instead of copying. `"always"` returns memory of torch's own, as parameters need.
+    - `statistics`: counts what was shared and what was copied.
+
+    **Raises:** `TransferError` naming the leaf's path: for tracers; typed PRNG keys; dtypes that torch does not have
+    (int4, ...); deleted arrays; a copy under `copy="never"`; objects that are no pytree. `ValueError` for another
+    `copy`.
+
+    **Example:**
+
+    >>> import jax.numpy as jnp
+    >>> from snnax_interop.transfer import to_torch
+    >>> weights = to_torch({"weight": jnp.eye(2)}, copy="always")
+    >>> weights["weight"].add_(1)
+    tensor([[2., 1.],
+            [1., 2.]])
+    """
+    check_copy(copy)
+    counts = statistics or TransferStatistics()
+    return jax.tree.map_with_path(lambda keys, leaf: _leaf_to_torch(_dotted(keys), leaf, copy, counts), tree)
+
+
+def _leaf_to_jax(path: str, leaf: Any, copy: Copy, sharding: Sharding | None, statistics: TransferStatistics) -> Any:
+    if not isinstance(leaf, torch.Tensor | np.ndarray):
+        return _pass(path, leaf, (jax.Array, *_SCALARS))
+    if sharding is not None:
+        _check_divides(path, leaf.shape, sharding)
+    # Evaluated at once, so that the result is an array and no tracer even while `jit` traces
+    with _explained(path, leaf, "JAX", "pass a plain tensor in host memory"), jax.ensure_compile_time_eval():
+        if isinstance(leaf, np.ndarray):
+            prepared, reason = prepare_array(leaf, copy, path)
+            start, on_host = prepared.ctypes.data, True
+        else:
+            tensor, reason = prepare_tensor(leaf, copy, path)
+            start, on_host = tensor.data_ptr(), tensor.device.type == "cpu"
+            prepared = as_numpy(tensor) if on_host else jax.dlpack.from_dlpack(tensor)
+        array = jax.device_put(prepared, sharding, may_alias=True)
+        # Whether JAX shares what it was given is read off the result, not assumed
+        total = aliased = 0
+        for shard in array.addressable_shards:
+            total += shard.data.nbytes
+            if not reason and (shard.device.platform == "cpu") == on_host:
+                inside = start <= shard.data.unsafe_buffer_pointer() < start + prepared.nbytes
+                aliased += shard.data.nbytes if inside else 0
+    if aliased < total and copy == "never":
+        found = f"an array that JAX had to copy to place it on {array.sharding}"
+        allowed = "a device that shares the memory, with contiguous aligned shards"
+        raise refusal(path, found, allowed, 'change the sharding, or allow copy="if_needed"')
+    statistics.add(aliased=aliased, copied=total - aliased, reason=reason or "placement")
+    return array
+
+
+def _leaf_to_torch(path: str, leaf: Any, copy: Copy, statistics: TransferStatistics) -> Any:
+    if isinstance(leaf, Tracer):
+        do = "convert outside of jit, grad, vmap and scan"
+        raise refusal(path, "a traced JAX array, which has no values yet", "arrays with values", do)
+    if not isinstance(leaf, jax.Array | np.ndarray):
+        return _pass(path, leaf, (torch.Tensor, *_SCALARS))
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        raise refusal(path, "a typed PRNG key", "arrays of numbers", "pass jax.random.key_data(key)")
+    native = leaf.dtype.newbyteorder("=")
+    if native not in TO_TORCH:
+        allowed = ", ".join(dtype.name for dtype in TO_TORCH)
+        raise refusal(path, f"an array of {leaf.dtype}", allowed, "cast it with .astype(...) first")
+    if isinstance(leaf, jax.Array) and leaf.is_deleted():
+        raise refusal(path, "a deleted JAX array", "arrays with values", "convert it before it is donated")
+    with _explained(path, leaf, "torch", "pass a plain array on one device"):
+        obstacle = _array_obstacle(path, leaf) if isinstance(leaf, np.ndarray) else _device_obstacle(leaf)
+        if obstacle and copy == "never":
+            allowed = 'what needs no copy, as copy="never" asks'
+            raise refusal(path, f"an array that needs a copy ({obstacle})", allowed, 'allow copy="if_needed"')
+        if obstacle:
+            tensor = as_tensor(np.array(leaf, dtype=native, order="C"))
+        else:
+            tensor = as_tensor(leaf) if isinstance(leaf, np.ndarray) else torch.from_dlpack(leaf)
+            tensor = tensor.clone() if copy == "always" else tensor
+    reason = "requested" if copy == "always" else obstacle
+    aliased = 0 if reason else tensor.nbytes
+    statistics.add(aliased=aliased, copied=tensor.nbytes - aliased, reason=reason)
+    return tensor
+
+
+def _array_obstacle(path: str, array: np.ndarray) -> str:
+    """Why torch cannot share a NumPy array; `""`: it can."""
+    refuse_mask(path, array)
+    flags = array.flags
+    if not flags.writeable:
+        return "read-only"
+    if not array.dtype.isnative:
+        return "dtype"
+    return "" if flags.c_contiguous and flags.aligned else "strides"
+
+
+def _device_obstacle(array: jax.Array) -> str:
+    """Why torch cannot share a JAX array; `""`: it can."""
+    platforms = [device.platform for device in array.devices()]
+    reachable = platforms == ["cpu"] or (platforms == ["gpu"] and torch.cuda.is_available())
+    return "" if reachable else "placement"
+
+
+def _pass(path: str, leaf: Any, allowed: tuple[type, ...]) -> Any:
+    if isinstance(leaf, allowed):
+        return leaf
+    found = f"an object of type {type(leaf).__module__}.{type(leaf).__qualname__}"
+    do = "convert it to one of them, or register its type (jax.tree_util.register_dataclass)"
+    raise refusal(path, found, "arrays, scalars and strings in dicts, lists, tuples and registered types", do)
+
+
+def _check_divides(path: str, shape: tuple[int, ...], sharding: Sharding) -> None:
+    try:
+        sharding.shard_shape(tuple(shape))
+        fits = not isinstance(sharding, NamedSharding) or len(sharding.spec) <= len(shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        place = f"at '{path}': " if path else ""
+        raise ValueError(
+            f"{place}found shape {tuple(shape)}; allowed: shapes that divide over {sharding}; choose a batch size that "
+            "is a multiple of the number of shards, and DataLoader(drop_last=True) for the last batch"
+        )
+
+
+def _dotted(keys: Any) -> str:
+    return jax.tree_util.keystr(keys, simple=True, separator=".")
+
+
+@contextmanager
+def _explained(path: str, leaf: Any, to: str, do: str) -> Iterator[None]:
+    """What torch and JAX raise about memory that they cannot share becomes one kind of error, with the path."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, BufferError) as error:
+        raise TransferError(f"{type(leaf).__qualname__} cannot cross to {to}: {error}; {do}", path=path) from error

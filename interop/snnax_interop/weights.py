@@ -1,0 +1,152 @@
+"""Parameters both ways: torch tensors by their state_dict keys, and where each of them sits in the native model."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jaxtyping import Array
+
+from .call import Call
+from .errors import UnsupportedOptionError, WeightMappingError
+from .transfer import to_jax, to_torch
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """In the place of an array of the native model: which stored array belongs there, in which shape."""
+
+    key: str
+    shape: tuple[int, ...]
+
+
+class Frozen(eqx.Module):
+    """An array that is not trained: a buffer, or a parameter with `requires_grad=False`.
+
+    It is kept as bytes, so that no gradient, optimiser or weight decay sees a floating point leaf; it is still an array
+    that is traced, saved and sharded like any other.
+    """
+
+    bits: Array | None
+    dtype: str = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, value: Array):
+        self.dtype = str(value.dtype)
+        self.shape = tuple(value.shape)
+        self.bits = value if value.dtype == bool else jax.lax.bitcast_convert_type(value, jnp.uint8)
+
+    @property
+    def value(self) -> Array:
+        assert self.bits is not None
+        return self.bits if self.dtype == "bool" else jax.lax.bitcast_convert_type(self.bits, jnp.dtype(self.dtype))
+
+
+class Weights:
+    """The tensors of a torch module while its native model is built."""
+
+    def __init__(self, module: torch.nn.Module):
+        self.keys = list(module.state_dict())
+        named = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+        first: dict[int, str] = {}
+        self.canonical = {key: first.setdefault(id(tensor), key) for key, tensor in named.items()}
+        self.tensors = {key: named[key].detach() for key in dict.fromkeys(self.canonical.values())}
+        self.trainable = {key for key in self.tensors if named[key].requires_grad}
+        self.constants: dict[str, Array] = {}
+        self.placed: dict[int, tuple[Array, Slot]] = {}
+
+    def parameter(self, key: str, shape: tuple[int, ...] | None = None) -> Array:
+        """The array of a parameter or buffer, for a place in the native model."""
+        canonical = self.canonical[key]
+        value = stored_array(self.tensors[canonical])
+        if not jnp.issubdtype(value.dtype, jnp.inexact):
+            value = value.astype(jnp.result_type(float))
+        return self._place(canonical, value, shape)
+
+    def constant(self, key: str, tensor: torch.Tensor) -> Array:
+        """An array that is no entry of the state_dict."""
+        value = stored_array(tensor.detach())
+        while key in self.constants or key in self.tensors:
+            key += "'"
+        self.constants[key] = value
+        return self._place(key, value, None)
+
+    def _place(self, key: str, value: Array, shape: tuple[int, ...] | None) -> Array:
+        # Reshaping makes an array of its own, whose identity finds the slot again in the finished model.
+        value = jnp.array(value).reshape(value.shape if shape is None else shape)
+        self.placed[id(value)] = (value, Slot(key, value.shape))
+        return value
+
+    def slot(self, leaf: Any) -> Any:
+        """The slot of an array that was placed; anything else stays itself."""
+        if id(leaf) in self.placed:
+            return self.placed[id(leaf)][1]
+        if eqx.is_array(leaf):
+            raise AssertionError(f"an array of shape {leaf.shape} in the native model has no origin in the module")
+        return leaf
+
+    def arrays(self) -> tuple[dict[str, Array], dict[str, Frozen], dict[str, torch.Tensor]]:
+        """Trainable arrays, frozen ones, and tensors whose exact value JAX cannot hold (int64, float64 without x64)."""
+        parameters, buffers, originals = {}, {}, {}
+        for key, tensor in self.tensors.items():
+            value = stored_array(tensor)
+            if key in self.trainable:
+                parameters[key] = value
+            else:
+                buffers[key] = Frozen(value)
+                if torch_dtype_name(tensor) != str(value.dtype):
+                    originals[key] = tensor.clone()
+        buffers |= {key: Frozen(value) for key, value in self.constants.items()}
+        return parameters, buffers, originals
+
+
+def torch_dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def stored_array(tensor: torch.Tensor) -> Array:
+    """A copy of a tensor as an array; dtypes that JAX does not hold here become their narrower kin."""
+    if not jax.config.jax_enable_x64:
+        tensor = {torch.float64: tensor.float, torch.int64: tensor.int}.get(tensor.dtype, lambda: tensor)()
+    return to_jax(tensor, copy="always")
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """Where a leaf module is converted: its path, its input for one sample, and its parameters.
+
+    `x_shape` is the shape of the input without batch, `batch_axis` and `out_axis` where torch had the batch in input
+    and output (None: nowhere).
+    """
+
+    path: str
+    module: torch.nn.Module
+    x_shape: tuple[int, ...]
+    batch_axis: int | None
+    out_axis: int | None
+    dtype: torch.dtype
+    weights: Weights
+
+    def key(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
+
+    def parameter(self, name: str, shape: tuple[int, ...] | None = None) -> Array:
+        """A parameter or buffer of the module."""
+        return self.weights.parameter(self.key(name), shape)
+
+    def constant(self, name: str, tensor: torch.Tensor) -> Array:
+        """A value that the module computes with and that its state_dict does not hold."""
+        return self.weights.constant(self.key(name), tensor)
+
+    def learns(self, name: str) -> bool:
+        """Whether the module trains this parameter."""
+        return self.weights.canonical[self.key(name)] in self.weights.trainable
+
+    def call(self, op: str, *names: str, **options: Any) -> Call:
+        """The module as a function of its input, with those of the named parameters that it has."""
+        held = {name: self.parameter(name) for name in names if getattr(self.module, name) is not None}
+        return Call.of_arrays(op, held, options, self.batch_axis, self.out_axis)

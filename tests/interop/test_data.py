@@ -1,0 +1,510 @@
+"""`JaxLoader` against the torch loader it wraps. Whatever ends the loop, threads and worker processes have to be gone."""
+
+import contextlib
+import doctest
+import gc
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import warnings
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from jax.sharding import NamedSharding
+from snnax_interop import data
+from snnax_interop.data import JaxLoader
+from snnax_interop.errors import MissingDependencyError, TransferError
+from snnax_interop.transfer import TransferStatistics
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+
+class Squares(Dataset):
+    """At module level and importable, because worker processes unpickle it."""
+
+    def __init__(self, size: int, *, bad: int | None = None):
+        self.size = size
+        self.bad = bad
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == self.bad:
+            raise LookupError(f"sample {index} is broken")
+        return torch.full((4,), float(index)), index * index
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield from torch.arange(6.0)
+
+
+class Endless:
+    """Batches without end; says whether its iterator was closed."""
+
+    def __init__(self):
+        self.loaded = 0
+        self.closed = threading.Event()
+
+    def __iter__(self):
+        try:
+            while True:
+                self.loaded += 1
+                yield {"x": torch.full((16,), float(self.loaded))}
+        finally:
+            self.closed.set()
+
+
+class Failing:
+    def __iter__(self):
+        yield torch.ones(2)
+        raise LookupError("the disk is full")
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "JaxLoader"]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays():
+    yield
+    for thread in threads():
+        thread.join(timeout=10)
+    assert not threads()
+    for process in multiprocessing.active_children():
+        process.join(timeout=10)
+    assert not multiprocessing.active_children()
+
+
+def workers(**options) -> dict:
+    return dict(num_workers=1, multiprocessing_context="forkserver", timeout=60, **options)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 2, 5])
+def test_batches_are_those_of_the_loader_in_every_epoch(prefetch):
+    dataset = TensorDataset(torch.rand(23, 3), torch.arange(23))
+    generator = torch.Generator().manual_seed(0)
+    loader = DataLoader(dataset, batch_size=4, shuffle=True, generator=generator)
+    expected = [list(loader) for _ in range(2)]
+    generator.manual_seed(0)
+    batches = JaxLoader(loader, prefetch=prefetch)
+    assert len(batches) == 6
+    epochs = [list(batches) for _ in range(2)]
+    assert not np.array_equal(epochs[0][0][1], epochs[1][0][1])
+    for epoch, reference in zip(epochs, expected, strict=True):
+        assert len(epoch) == 6
+        for (x, y), (x_torch, y_torch) in zip(epoch, reference, strict=True):
+            assert isinstance(x, jax.Array)
+            assert y.dtype == jnp.int32
+            np.testing.assert_array_equal(x, x_torch)
+            np.testing.assert_array_equal(y, y_torch)
+
+
+def test_the_seed_of_torch_fixes_the_order_as_without_the_thread():
+    loader = DataLoader(TensorDataset(torch.arange(50.0)), batch_size=5, shuffle=True)
+    orders = []
+    for batches in (loader, JaxLoader(loader)):
+        torch.manual_seed(3)
+        orders.append([np.asarray(batch).tolist() for (batch,) in batches])
+    assert orders[0] == orders[1]
+    assert sorted(value for batch in orders[0] for value in batch) == list(range(50))
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_batches_share_the_memory_of_the_loader(prefetch):
+    tensors = [torch.ones(16), torch.ones(32)]
+    batches = JaxLoader(tensors, prefetch=prefetch, copy="never")
+    pointers = [batch.unsafe_buffer_pointer() for batch in batches]
+    assert pointers == [tensor.data_ptr() for tensor in tensors]
+    assert batches.statistics == TransferStatistics(aliased_bytes=192)
+    list(batches)
+    assert batches.statistics == TransferStatistics(aliased_bytes=384)
+
+
+def test_a_loader_that_reuses_its_memory_needs_copies():
+    class Reusing:
+        def __iter__(self):
+            buffer = torch.zeros(16)
+            for value in range(4):
+                yield buffer.fill_(value)
+
+    assert [batch[0].item() for batch in list(JaxLoader(Reusing()))] == [3, 3, 3, 3]
+    batches = JaxLoader(Reusing(), copy="always")
+    assert [batch[0].item() for batch in list(batches)] == [0, 1, 2, 3]
+    assert batches.statistics.reasons == {"requested": 256}
+
+
+def test_the_thread_loads_ahead_and_no_further():
+    source = Endless()
+    with iter(JaxLoader(source, prefetch=3)) as batches:
+        next(batches)
+        deadline = time.monotonic() + 10
+        while source.loaded < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert source.loaded == 5  # the caller's, three in the queue, one in the thread's hands
+    assert source.closed.is_set()
+
+
+def test_without_prefetch_there_is_no_thread():
+    source = Endless()
+    with iter(JaxLoader(source, prefetch=0)) as batches:
+        next(batches)
+        assert not threads()
+        assert source.loaded == 1
+    assert source.closed.is_set()
+    assert next(batches, None) is None
+
+
+def leave_by_break(source):
+    for _ in JaxLoader(source):
+        assert len(threads()) == 1
+        break
+
+
+def leave_by_error(source):
+    with pytest.raises(ZeroDivisionError, match="division"):
+        for batch in JaxLoader(source):
+            del batch["x"]
+            raise ZeroDivisionError("division by zero")
+
+
+def leave_by_interrupt(source):
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        for _ in JaxLoader(source):
+            raise KeyboardInterrupt("enough")
+
+
+def leave_by_close(source):
+    batches = iter(JaxLoader(source))
+    next(batches)
+    batches.close()
+    batches.close()
+    assert next(batches, None) is None
+
+
+def leave_by_with(source):
+    with iter(JaxLoader(source)) as batches:
+        next(batches)
+
+
+def leave_by_closing(source):
+    with contextlib.closing(iter(JaxLoader(source))) as batches:
+        next(batches)
+
+
+def leave_by_garbage_collection(source):
+    batches = iter(JaxLoader(source))
+    next(batches)
+    reference = weakref.ref(batches)
+    cycle: list = [batches]
+    cycle.append(cycle)
+    del batches, cycle
+    assert reference() is not None
+    gc.collect()
+    assert reference() is None
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        leave_by_break,
+        leave_by_error,
+        leave_by_interrupt,
+        leave_by_close,
+        leave_by_with,
+        leave_by_closing,
+        leave_by_garbage_collection,
+    ],
+)
+def test_every_way_to_leave_ends_the_thread_and_the_source(leave):
+    source = Endless()
+    leave(source)
+    assert not threads()
+    assert source.closed.is_set()
+
+
+def test_closing_wakes_a_caller_that_waits_in_another_thread():
+    release = threading.Event()
+
+    class Slow:
+        def __iter__(self):
+            yield torch.ones(1)
+            release.wait(timeout=20)
+
+    batches = iter(JaxLoader(Slow()))
+    next(batches)
+    results = []
+    caller = threading.Thread(target=lambda: results.append(next(batches, "ended")))
+    caller.start()
+    threading.Timer(0.2, release.set).start()
+    batches.close()
+    caller.join(timeout=10)
+    assert results == ["ended"]
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_an_error_of_the_loader_surfaces_after_the_batches_before_it(prefetch):
+    batches = iter(JaxLoader(Failing(), prefetch=prefetch))
+    assert next(batches).tolist() == [1, 1]
+    with pytest.raises(LookupError, match="the disk is full") as caught:
+        next(batches)
+    frames = [(frame.name, frame.line) for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert frames[-1] == ("__iter__", 'raise LookupError("the disk is full")')
+    assert caught.value.__cause__ is None
+    assert next(batches, None) is None
+    assert not threads()
+
+
+def test_the_very_exception_of_the_loader_is_raised():
+    error = LookupError("this one")
+
+    def fail(samples):
+        raise error
+
+    with pytest.raises(LookupError, match="this one") as caught:
+        list(JaxLoader(DataLoader(Squares(2), collate_fn=fail)))
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_an_error_of_the_transfer_says_which_leaf(prefetch):
+    source = [{"x": torch.ones(2)}, {"x": torch.ones(2, dtype=torch.float64)}]
+    batches = iter(JaxLoader(source, prefetch=prefetch))
+    next(batches)
+    with pytest.raises(TransferError, match=r"at 'x': found a torch tensor of torch\.float64"):
+        next(batches)
+
+
+def test_an_error_that_the_caller_never_sees_ends_the_thread():
+    batches = iter(JaxLoader(Failing(), prefetch=1))
+    for thread in threads():
+        thread.join(timeout=10)
+    del batches
+    assert not threads()
+
+
+def test_the_error_of_a_loader_that_cannot_start_surfaces():
+    class Broken:
+        def __iter__(self):
+            raise LookupError("no such file")
+
+    with pytest.raises(LookupError, match="no such file"):
+        iter(JaxLoader(Broken()))
+
+
+def test_the_thread_converts_with_the_settings_of_the_caller():
+    loader = DataLoader(TensorDataset(torch.ones(4, dtype=torch.float64)), batch_size=2)
+    with jax.enable_x64(True):
+        assert [batch.dtype for (batch,) in JaxLoader(loader)] == [jnp.float64, jnp.float64]
+    with pytest.raises(TransferError, match="enable jax_enable_x64"):
+        list(JaxLoader(loader))
+
+
+def test_length_is_that_of_the_loader_or_a_type_error():
+    assert len(JaxLoader(DataLoader(Squares(10), batch_size=4))) == 3
+    stream = JaxLoader(DataLoader(Stream(), batch_size=4))
+    with pytest.raises(TypeError, match="Stream"):
+        len(stream)
+    with pytest.raises(TypeError, match="len"):
+        len(JaxLoader(Endless()))
+    assert [batch.shape for batch in stream] == [(4,), (2,)]
+
+
+def test_repr_names_the_loader_and_the_options():
+    shown = repr(JaxLoader(DataLoader(Squares(10), batch_size=4), prefetch=1))
+    assert shown == ("JaxLoader(DataLoader of 3 batches, prefetch=1, sharding=None, copy='if_needed', progress=False)")
+    assert repr(JaxLoader(Endless())).startswith("JaxLoader(Endless, prefetch=2")
+
+
+def test_progress_shows_a_bar(capfd):
+    batches = JaxLoader(DataLoader(Squares(10), batch_size=4), progress=True)
+    assert len(list(batches)) == 3
+    shown = capfd.readouterr().err
+    assert "3/3" in shown
+    for _ in batches:
+        break
+    assert "0/3" in capfd.readouterr().err
+
+
+def test_progress_without_tqdm_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(MissingDependencyError, match=r"tqdm is not installed.*pip install 'snnax\[interop\]'"):
+        JaxLoader([], progress=True)
+
+
+def test_bad_options_are_refused():
+    with pytest.raises(ValueError, match=r"prefetch is -1; allowed: 0 \(no thread\)"):
+        JaxLoader([], prefetch=-1)
+    # The first is what the type checker of the test run raises, the second what a user sees
+    with pytest.raises((TypeError, ValueError), match=r"(?s)if_needed.*never.*always"):
+        JaxLoader([], copy="sometimes")  # pyright: ignore[reportArgumentType]
+
+
+def test_workers_by_fork_are_warned_of():
+    for loader in (
+        DataLoader(Squares(4), num_workers=1, multiprocessing_context="fork"),
+        DataLoader(Squares(4), num_workers=1, multiprocessing_context=multiprocessing.get_context("fork")),
+    ):
+        with pytest.warns(UserWarning, match=r"by fork.*forkserver.*persistent_workers=True") as caught:
+            JaxLoader(loader)
+        assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        JaxLoader(DataLoader(Squares(4), multiprocessing_context=None))
+        JaxLoader(DataLoader(Squares(4), num_workers=1, multiprocessing_context="forkserver"))
+        JaxLoader(DataLoader(Squares(4), num_workers=1, multiprocessing_context="spawn"))
+
+
+def test_the_default_start_method_is_looked_at_and_not_fixed():
+    code = """
+import multiprocessing, warnings
+from torch.utils.data import DataLoader
+from snnax_interop.data import JaxLoader
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    JaxLoader(DataLoader([1, 2], num_workers=1))
+    forks = multiprocessing.get_all_start_methods()[0] == "fork"
+    assert [str(w.message)[:36] for w in caught] == ["the DataLoader starts its workers by"] * forks, caught
+    assert not forks or caught[0].filename == "<string>", caught[0].filename
+    assert multiprocessing.get_start_method(allow_none=True) is None
+    multiprocessing.set_start_method("spawn")
+    JaxLoader(DataLoader([1, 2], num_workers=1))
+    assert len(caught) == forks
+"""
+    run(code)
+
+
+def test_batches_of_worker_processes_arrive_without_a_copy():
+    batches = JaxLoader(DataLoader(Squares(10), batch_size=4, **workers()))
+    result = list(batches)
+    assert [y.tolist() for _, y in result] == [[0, 1, 4, 9], [16, 25, 36, 49], [64, 81]]
+    assert result[2][0][:, 0].tolist() == [8, 9]
+    assert batches.statistics.reasons == {"dtype": 40}
+    assert batches.statistics.aliased_bytes == 10 * 4 * 4
+
+
+def test_an_error_in_a_worker_process_surfaces_and_ends_the_workers():
+    batches = JaxLoader(DataLoader(Squares(8, bad=5), batch_size=2, **workers()))
+    seen = []
+    with pytest.raises(LookupError, match=r"(?s)Caught LookupError in DataLoader worker.*sample 5 is broken"):
+        for _, y in batches:
+            seen.append(y.tolist())
+    assert seen == [[0, 1], [4, 9]]
+    gc.collect()  # the error refers to itself, and by its traceback to torch's iterator, also without a JaxLoader
+
+
+def test_break_ends_worker_processes_and_persistent_ones_serve_the_next_epoch():
+    batches = JaxLoader(DataLoader(Squares(40), batch_size=2, **workers(persistent_workers=True)))
+    for _ in batches:
+        break
+    assert not threads()
+    (before,) = multiprocessing.active_children()
+    first = iter(batches)
+    next(first)
+    result = [y.tolist() for _, y in batches]
+    assert result == [[(2 * n) ** 2, (2 * n + 1) ** 2] for n in range(20)]
+    assert next(first, None) is None
+    assert multiprocessing.active_children() == [before]
+    del batches
+    before.join(timeout=20)
+    assert before.exitcode is not None
+
+    started = []
+    for _ in JaxLoader(DataLoader(Squares(40), batch_size=2, **workers())):
+        started = multiprocessing.active_children()
+        break
+    assert len(started) == 1
+    started[0].join(timeout=20)
+    assert started[0].exitcode is not None
+
+
+def test_a_sharding_takes_the_batches_to_its_devices():
+    sharding = NamedSharding(jax.make_mesh((1,), ("batch",)), jax.P("batch"))
+    tensors = [torch.ones(4, 16), torch.ones(2, 16)]
+    batches = list(JaxLoader(tensors, sharding=sharding, copy="never"))
+    assert [batch.sharding for batch in batches] == [sharding, sharding]
+    assert [batch.unsafe_buffer_pointer() for batch in batches] == [tensor.data_ptr() for tensor in tensors]
+
+
+def test_over_two_devices_each_shard_shares_its_part():
+    code = """
+import jax, numpy as np, torch
+from torch.utils.data import DataLoader, TensorDataset
+from snnax_interop.data import JaxLoader
+from snnax_interop.transfer import TransferStatistics, to_jax, to_torch
+assert len(jax.devices()) == 2
+mesh = jax.make_mesh((2,), ("batch",))
+sharding = jax.sharding.NamedSharding(mesh, jax.P("batch"))
+x = torch.arange(8 * 16, dtype=torch.float32).reshape(8, 16)
+(batch,) = JaxLoader([x], sharding=sharding, copy="never")
+assert batch.sharding == sharding
+pointers = [shard.data.unsafe_buffer_pointer() for shard in batch.addressable_shards]
+assert pointers == [x.data_ptr(), x[4:].data_ptr()], pointers
+assert np.array_equal(batch, x)
+
+loader = JaxLoader(DataLoader(TensorDataset(x), batch_size=3), sharding=sharding)
+try:
+    list(loader)
+except ValueError as error:
+    assert "at '0': found shape (3, 16)" in str(error) and "drop_last=True" in str(error), error
+else:
+    raise AssertionError("3 samples over 2 devices")
+
+# The second shard starts 8 bytes behind a multiple of 64
+statistics = TransferStatistics()
+odd = torch.arange(36.0)
+array = to_jax(odd, sharding=sharding, statistics=statistics)
+assert np.array_equal(array, odd)
+assert statistics == TransferStatistics(72, 72, {"placement": 72}), statistics
+try:
+    to_jax(odd, sharding=sharding, copy="never")
+except Exception as error:
+    assert type(error).__name__ == "TransferError" and "JAX had to copy" in str(error), error
+else:
+    raise AssertionError("copied under never")
+
+# An array from host memory is not committed, so it mixes with parameters on the mesh
+weights = jax.device_put(np.ones(16, np.float32), jax.sharding.NamedSharding(mesh, jax.P()))
+assert (weights @ to_jax(x[0])).shape == ()
+
+statistics = TransferStatistics()
+assert to_torch(batch, statistics=statistics).tolist() == x.tolist()
+assert statistics.reasons == {"placement": x.nbytes}
+"""
+    run(code, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+
+
+def test_a_program_may_exit_in_the_middle_of_an_epoch():
+    code = """
+import itertools, torch
+from snnax_interop.data import JaxLoader
+class Endless:
+    def __iter__(self):
+        yield from (torch.ones(1000) for _ in itertools.count())
+batches = iter(JaxLoader(Endless()))
+next(batches)
+"""
+    run(code)
+
+
+def run(code: str, **environment: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+
+
+def test_the_example_in_the_documentation_runs():
+    results = doctest.testmod(data)
+    assert results.attempted > 3
+    assert results.failed == 0
