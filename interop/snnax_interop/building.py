@@ -345,20 +345,12 @@ class NetworkBuilder:
         self.layers: dict[Any, Any] = {}
         self.arrays: dict[int, Any] = {}
         tape, loop = runs.tape, runs.loop
-        self.maker: dict[int, int] = {}
-        self.parametric: set[int] = set()
-        trainable = {
-            index for index, name in tape.names.items() if weights.canonical.get(name) in weights.tensors
+        self.maker = {
+            ref.index: index
+            for index, entry in enumerate(tape.entries)
+            if not loop.start <= index < loop.stop
+            for ref in [*outputs_of(entry), *entry.state_out]
         }
-        for index, entry in enumerate(tape.entries):
-            inside = loop.start <= index < loop.stop
-            given = refs((entry.args, entry.kwargs, entry.state_in))
-            taken = not entry.constant and any(ref.index in self.parametric or ref.index in trainable for ref in given)
-            for ref in [*outputs_of(entry), *entry.state_out]:
-                if not inside:
-                    self.maker[ref.index] = index
-                if taken:
-                    self.parametric.add(ref.index)
         self.produced: dict[int, tuple[int, Produced]] = {}
         for step in range(loop.count):
             for position in range(loop.period):
@@ -384,9 +376,7 @@ class NetworkBuilder:
             return True
         if ref in self.runs.tape.inputs or ref.index in self.produced:
             return False
-        if ref.index in self.maker:
-            return ref.index not in self.runs.tape.dependent and ref.index not in self.parametric
-        return True
+        return ref.index not in self.maker or self.runs.tape.is_constant(ref)
 
     def array(self, ref: Ref) -> Any:
         """The array of a parameter, buffer or constant; of one sample, where it spans the batch."""
@@ -493,11 +483,7 @@ class NetworkBuilder:
         if entry.leaf is not None:
             return False
         given = [argument.ref if isinstance(argument, Outer) else None for argument in self.body.arguments[position]]
-        return entry.constant or all(ref is not None and self.is_array(ref) and ref.index not in self.parametric
-                                     and not self._learns(ref) for ref in given)
-
-    def _learns(self, ref: Ref) -> bool:
-        return self.weights.canonical.get(self.runs.tape.names.get(ref.index, "")) in self.weights.trainable
+        return entry.constant or all(ref is not None and self.runs.tape.is_constant(ref) for ref in given)
 
     def _source(self, argument: Any) -> Any:
         if isinstance(argument, Here):
@@ -558,7 +544,8 @@ class NetworkBuilder:
         self.neurons[name] = (entry.path, entry.leaf, position)
 
     def _check_initial(self, initial: Any, entry: Entry) -> None:
-        if initial is None or self._is_zero(initial):
+        assert entry.leaf is not None
+        if initial is None or (entry.leaf.starts_at_zero(entry.target) and self._is_zero(initial)):
             return
         raise RecordingError(
             f"the state of '{entry.path}' does not start from zero\n  {entry.line}\n"
@@ -567,11 +554,7 @@ class NetworkBuilder:
         )
 
     def _is_zero(self, initial: Any) -> bool:
-        if not isinstance(initial, Ref):
-            return initial == 0
-        known = initial in self.runs.tape.inputs or initial.index in self.runs.tape.dependent
-        known = known or initial.index in self.parametric
-        return not known and not bool(self.runs.tape.tensors[initial.index].any())
+        return self.runs.tape.is_zero(initial) if isinstance(initial, Ref) else initial == 0
 
     def _previous(self, carried: Carried) -> Any:
         entry = self.body.entries[carried.value.position]
@@ -587,7 +570,8 @@ class NetworkBuilder:
                 f"a value of {entry.name} is handed over two time steps\n  {entry.line}\nAllowed: one time step",
                 path=entry.path,
             )
-        return snn.Previous(source)
+        made = entry.state_out if carried.value.is_state else outputs_of(entry)
+        return snn.Previous(source, self.axes.sample_shape(made[carried.value.item]))
 
     # After the loop
 

@@ -166,6 +166,8 @@ class _Ahead:
     """
 
     def __init__(self, source: Iterator[Any], convert: Callable[[Any], Any], depth: int):
+        self._source = source
+        self._convert = convert
         self._depth = depth
         self._batches: deque[Any] = deque()
         self._changed = threading.Condition()
@@ -175,9 +177,7 @@ class _Ahead:
         # Both settings belong to a thread; this one has to convert as the caller would
         x64: bool = jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
         device: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-        self._thread = threading.Thread(
-            target=self._run, args=(source, convert, x64, device), name="JaxLoader", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(x64, device), name="JaxLoader", daemon=True)
         self._thread.start()
 
     def get(self) -> Any:
@@ -203,17 +203,17 @@ class _Ahead:
         if self._thread is not threading.current_thread():
             self._thread.join(_PATIENCE)
 
-    def _run(self, source: Iterator[Any], convert: Callable[[Any], Any], x64: bool, device: Any) -> None:
+    def _run(self, x64: bool, device: Any) -> None:
         error = None
         try:
             with jax.enable_x64(x64), jax.default_device(device):
-                for batch in map(convert, source):
+                for batch in map(self._convert, self._source):
                     if not self._put(batch):
                         break
                     del batch  # the next one may take long; do not keep this one alive meanwhile
         except BaseException as caught:  # whatever it is, the caller is waiting for it
             error = caught
-        del source  # the traceback would keep it, and with it worker processes, alive
+        self._source = iter(())  # an error's traceback keeps `self`, and would keep worker processes alive
         with self._changed:
             self._error = None if self._stopped else error
             self._exhausted = True

@@ -31,6 +31,7 @@ class Leaf:
     - `options`: the constructor's arguments that `build` deals with; a test compares them with the installed class.
     - `fields`: for neurons, the fields of the native state, in the order of the tensors of `NeuronCall`.
     - `spikes`: for neurons, whether the output is a spike train (and not a membrane potential).
+    - `starts_at_zero`: for neurons, whether the state that they start with is all zeros.
     - `read_state`, `split_call`, `reset_state`: for neurons, see `NeuronCall`; `read_state` gives what the module keeps
       before a call, `reset_state` puts it back to its beginning.
     """
@@ -41,6 +42,7 @@ class Leaf:
     build: Callable[[Any, Any], Any]
     fields: tuple[str, ...] = ()
     spikes: bool = True
+    starts_at_zero: Callable[[Any], bool] = lambda module: True
     read_state: Callable[[Any], Any] | None = None
     split_call: Callable[[Any, tuple, Mapping[str, Any], Any, Any], NeuronCall] | None = None
     reset_state: Callable[[Any], None] | None = None

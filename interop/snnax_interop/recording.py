@@ -67,7 +67,11 @@ class Entry:
 
 @dataclasses.dataclass
 class Tape:
-    """All calls of one run, in order. `tensors` holds every value, by index; `dependent` those computed from inputs."""
+    """All calls of one run, in order.
+
+    `tensors` holds every value by index, `names` the parameters and buffers among them; `dependent` are the values that
+    inputs go into, `parametric` those that parameters go into.
+    """
 
     entries: list[Entry]
     inputs: tuple[Ref, ...]
@@ -76,7 +80,16 @@ class Tape:
     names: dict[int, str]
     dependent: set[int]
 
+    parametric: set[int]
     shapes: list[tuple[int, ...]]
+
+    def is_constant(self, ref: Ref) -> bool:
+        """Whether a value depends neither on the inputs nor on a parameter."""
+        return ref.index not in self.dependent and ref.index not in self.parametric
+
+    def is_zero(self, ref: Ref) -> bool:
+        """Whether a value is zero whatever the inputs and parameters are."""
+        return self.is_constant(ref) and not bool(self.tensors[ref.index].any())
 
     def shape(self, ref: Ref) -> tuple[int, ...]:
         return self.shapes[ref.index]
@@ -124,12 +137,16 @@ class _Recorder:
         self.storages: dict[int, set[int]] = {}
         self.names: dict[int, str] = {}
         self.dependent: set[int] = set()
+        self.parametric: set[int] = set()
         self.of_leaves: set[int] = set()
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
         self.paused = 0  # inside a leaf module, and in the recorder itself
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
             if id(tensor) not in self.refs:
-                self.names[self.new(tensor).index] = name
+                ref = self.new(tensor)
+                self.names[ref.index] = name
+                if isinstance(tensor, torch.nn.Parameter):
+                    self.parametric.add(ref.index)
 
     # Values
 
@@ -229,14 +246,22 @@ class _Recorder:
         self.add(function, self.current_path(), before, outcome)
         return result
 
-    def add(self, target: Any, path: str, before: Any, outcome: Any, **extra: Any) -> None:
+    def add(
+        self, target: Any, path: str, before: Any, outcome: Any, leaf: Leaf | None = None, **extra: Any
+    ) -> None:
         site, line = self.line()
         result = self.replace(outcome)
         args, kwargs = before
-        entry = Entry(target, path, args, kwargs, result, site, line, no_grad=not torch.is_grad_enabled(), **extra)
+        no_grad = not torch.is_grad_enabled()
+        entry = Entry(target, path, args, kwargs, result, site, line, no_grad=no_grad, leaf=leaf, **extra)
         self.entries.append(entry)
-        if not entry.constant and self.depends((args, kwargs, entry.state_in)):
-            self.dependent.update(ref.index for ref in [*refs(result), *entry.state_out])
+        given = {ref.index for ref in refs((args, kwargs, entry.state_in))}
+        made = {ref.index for ref in [*refs(result), *entry.state_out]}
+        if not entry.constant and given & self.dependent:
+            self.dependent |= made
+        # What a leaf makes depends on its parameters.
+        if leaf is not None or (not entry.constant and given & self.parametric):
+            self.parametric |= made
 
     def check_random(self, before: torch.Tensor, name: str) -> None:
         if not torch.equal(before, torch.random.get_rng_state()):
@@ -358,6 +383,7 @@ def record(
         recorder.tensors,
         recorder.names,
         recorder.dependent,
+        recorder.parametric,
         recorder.shapes,
     )
 

@@ -169,6 +169,7 @@ def analyse(tape: Tape, loop: Loop) -> Body:
     for position in range(loop.period):
         steps = [tape.entries[loop.index(step, position)] for step in range(loop.count)]
         entry = steps[-1]
+        steps[0] = _commuted(steps[0], entry)
         flat = [slots(each) for each in steps]
         arguments = []
         varying = {}
@@ -182,7 +183,7 @@ def analyse(tape: Tape, loop: Loop) -> Body:
             body.reads[position] = _time_read(tape, steps, arguments, varying, entry)
         body.entries.append(entry)
         body.arguments.append(arguments)
-        body.states.append(_states(steps, produced, unbound, entry))
+        body.states.append(_states(tape, steps, produced, unbound, entry))
     return body
 
 
@@ -226,13 +227,26 @@ def _source(values: list[Any], produced: dict, unbound: dict, entry: Entry) -> A
     )
 
 
-def _states(steps: list[Entry], produced: dict, unbound: dict, entry: Entry) -> list[Any] | None:
+def _commuted(first: Entry, later: Entry) -> Entry:
+    """The first step of `total = 0`, `total = total + x`: Python hands `0 + x` to torch as `x + 0`."""
+    operands = (*first.args, *later.args)
+    if (
+        len(operands) == 4
+        and op_name(getattr(first.target, "__name__", "")) in ("add", "mul")
+        and [isinstance(operand, Ref) for operand in operands] == [True, False, True, True]
+    ):
+        return dataclasses.replace(first, args=first.args[::-1])
+    return first
+
+
+def _states(tape: Tape, steps: list[Entry], produced: dict, unbound: dict, entry: Entry) -> list[Any] | None:
     """Where the state of a neuron comes from, for each field; None where every step starts from its beginning."""
     if entry.leaf is None or entry.leaf.split_call is None:
         return None
-    if all(each.state_in is None for each in steps):
-        return None if len(steps) > 1 else [None] * len(entry.state_out)
-    if any(each.state_in is None for each in steps[1:]):
+    given = [None if _is_beginning(tape, each) else each.state_in for each in steps]
+    if all(state is None for state in given):
+        return None
+    if any(state is None for state in given[1:]):
         raise RecordingError(
             f"the state of '{entry.path}' is reset at some time steps only\n  {entry.line}\n"
             "Allowed: a state that is handed from step to step, or reset at every step",
@@ -240,9 +254,17 @@ def _states(steps: list[Entry], produced: dict, unbound: dict, entry: Entry) -> 
         )
     fields = []
     for field in range(len(entry.state_out)):
-        values = [None if each.state_in is None else each.state_in[field] for each in steps]
+        values = [None if state is None else state[field] for state in given]
         fields.append(_source(values, produced, unbound, entry))
     return fields
+
+
+def _is_beginning(tape: Tape, entry: Entry) -> bool:
+    """Whether a neuron is called with the state that it starts with: none, or zeros where that is the same."""
+    assert entry.leaf is not None
+    if entry.state_in is None:
+        return True
+    return entry.leaf.starts_at_zero(entry.target) and all(tape.is_zero(ref) for ref in entry.state_in)
 
 
 def _unbound(tape: Tape, loop: Loop) -> dict[int, tuple[Sliced, int]]:

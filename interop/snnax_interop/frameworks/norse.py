@@ -122,7 +122,18 @@ def _split(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, resul
     return NeuronCall(given["input_tensor"], None if state is None else (state.v, state.i), out, (new.v, new.i))
 
 
-LIF_CELL = Leaf(norse.LIFCell, "norse", ("p", "kwargs"), _build_lif, ("v", "i"), split_call=_split)
-LI_CELL = Leaf(norse.LICell, "norse", ("p", "kwargs"), _build_li, ("v", "i"), False, split_call=_split)
+LIF_CELL = Leaf(
+    norse.LIFCell, "norse", ("p", "kwargs"), _build_lif, ("v", "i"), split_call=_split, starts_at_zero=_at_rest
+)
+LI_CELL = Leaf(
+    norse.LICell,
+    "norse",
+    ("p", "kwargs"),
+    _build_li,
+    ("v", "i"),
+    spikes=False,
+    split_call=_split,
+    starts_at_zero=_at_rest,
+)
 
 LEAVES = {leaf.kind: leaf for leaf in (LIF_CELL, LI_CELL)}
