@@ -370,12 +370,15 @@ def _paths_used(builder: NetworkBuilder) -> set[str]:
 
 
 def _options(module: torch.nn.Module, names: tuple[str, ...]) -> list[str]:
+    """The options of a module that are not at their defaults."""
+    parameters = inspect.signature(type(module)).parameters
     shown = []
     for name in names:
         value = getattr(module, name, None)
-        if isinstance(value, torch.Tensor) and value.ndim == 0:
-            value = round(value.item(), 6)
-        if isinstance(value, bool | int | float | str | tuple):
+        if isinstance(value, torch.Tensor):
+            value = round(value.item(), 6) if value.ndim == 0 else f"{list(value.shape)}"
+        default = parameters[name].default if name in parameters else None
+        if isinstance(value, bool | int | float | str | tuple) and value != default:
             shown.append(f"{name}={value}")
     return shown
 

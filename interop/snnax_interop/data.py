@@ -53,9 +53,9 @@ class JaxLoader:
     def __init__(
         self,
         loader: Iterable[Any],
-        *,
         prefetch: int = 2,
         sharding: jax.sharding.Sharding | None = None,
+        *,
         copy: Copy = "if_needed",
         progress: bool = False,
     ):

@@ -79,8 +79,8 @@ class TransferStatistics:
 
 def to_jax(
     tree: PyTree,
-    *,
     copy: Copy = "if_needed",
+    *,
     sharding: Sharding | None = None,
     statistics: TransferStatistics | None = None,
 ) -> PyTree:
@@ -119,7 +119,7 @@ def to_jax(
     return jax.tree.map_with_path(lambda keys, leaf: _leaf_to_jax(_dotted(keys), leaf, copy, sharding, counts), tree)
 
 
-def to_torch(tree: PyTree, *, copy: Copy = "if_needed", statistics: TransferStatistics | None = None) -> PyTree:
+def to_torch(tree: PyTree, copy: Copy = "if_needed", *, statistics: TransferStatistics | None = None) -> PyTree:
     """The same tree with a torch tensor for each JAX array and NumPy array; waits until their values are there.
 
     Shapes and dtypes stay. Python and NumPy scalars, strings, `None` and torch tensors pass unchanged. Arrays on

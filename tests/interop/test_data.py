@@ -1,16 +1,13 @@
-"""`JaxLoader` against the torch loader it wraps. Whatever ends the loop, threads and worker processes have to be gone."""
+"""`JaxLoader` against the torch loader it wraps. Whatever ends the loop, the thread has to be gone."""
 
 import contextlib
 import doctest
 import gc
-import multiprocessing
-import os
-import subprocess
+import signal
 import sys
 import threading
 import time
 import traceback
-import warnings
 import weakref
 
 import jax
@@ -23,23 +20,10 @@ from snnax_interop import data
 from snnax_interop.data import JaxLoader
 from snnax_interop.errors import MissingDependencyError, TransferError
 from snnax_interop.transfer import TransferStatistics
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 
-class Squares(Dataset):
-    """At module level and importable, because worker processes unpickle it."""
-
-    def __init__(self, size: int, *, bad: int | None = None):
-        self.size = size
-        self.bad = bad
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        if index == self.bad:
-            raise LookupError(f"sample {index} is broken")
-        return torch.full((4,), float(index)), index * index
+TEN = TensorDataset(torch.arange(10.0))
 
 
 class Stream(IterableDataset):
@@ -79,13 +63,6 @@ def no_thread_stays():
     for thread in threads():
         thread.join(timeout=10)
     assert not threads()
-    for process in multiprocessing.active_children():
-        process.join(timeout=10)
-    assert not multiprocessing.active_children()
-
-
-def workers(**options) -> dict:
-    return dict(num_workers=1, multiprocessing_context="forkserver", timeout=60, **options)
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 2, 5])
@@ -251,6 +228,27 @@ def test_closing_wakes_a_caller_that_waits_in_another_thread():
     assert results == ["ended"]
 
 
+def test_an_interrupt_while_waiting_for_a_batch_ends_the_thread():
+    release = threading.Event()
+
+    class Slow:
+        def __iter__(self):
+            release.wait(timeout=20)
+            yield torch.ones(1)
+
+    def interrupt(thread):
+        signal.pthread_kill(thread, signal.SIGINT)
+        time.sleep(0.3)
+        release.set()
+
+    batches = iter(JaxLoader(Slow()))
+    threading.Timer(0.2, interrupt, [threading.get_ident()]).start()
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        next(batches)
+    assert not threads()
+    assert next(batches, None) is None
+
+
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_an_error_of_the_loader_surfaces_after_the_batches_before_it(prefetch):
     batches = iter(JaxLoader(Failing(), prefetch=prefetch))
@@ -271,7 +269,7 @@ def test_the_very_exception_of_the_loader_is_raised():
         raise error
 
     with pytest.raises(LookupError, match="this one") as caught:
-        list(JaxLoader(DataLoader(Squares(2), collate_fn=fail)))
+        list(JaxLoader(DataLoader(TEN, collate_fn=fail)))
     assert caught.value is error
 
 
@@ -282,6 +280,33 @@ def test_an_error_of_the_transfer_says_which_leaf(prefetch):
     next(batches)
     with pytest.raises(TransferError, match=r"at 'x': found a torch tensor of torch\.float64"):
         next(batches)
+
+
+def test_an_error_of_the_transfer_does_not_keep_the_source_open():
+    source = Endless()
+    batches = iter(JaxLoader(source, sharding=NamedSharding(jax.make_mesh((1,), ("batch",)), jax.P(None, "batch"))))
+    with pytest.raises(ValueError, match=r"at 'x': found shape \(16,\)") as caught:
+        next(batches)
+    assert caught.value.__traceback__ is not None
+    assert source.closed.is_set()
+
+
+def test_the_thread_does_not_keep_a_batch_that_the_caller_dropped():
+    release = threading.Event()
+
+    class Slow:
+        def __iter__(self):
+            yield from map(torch.ones, [1])  # holds no batch either
+            release.wait(timeout=20)
+
+    batches = iter(JaxLoader(Slow(), copy="always"))
+    batch = weakref.ref(next(batches))
+    deadline = time.monotonic() + 10
+    while batch() is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert batch() is None
+    release.set()
+    assert next(batches, None) is None
 
 
 def test_an_error_that_the_caller_never_sees_ends_the_thread():
@@ -310,7 +335,7 @@ def test_the_thread_converts_with_the_settings_of_the_caller():
 
 
 def test_length_is_that_of_the_loader_or_a_type_error():
-    assert len(JaxLoader(DataLoader(Squares(10), batch_size=4))) == 3
+    assert len(JaxLoader(DataLoader(TEN, batch_size=4))) == 3
     stream = JaxLoader(DataLoader(Stream(), batch_size=4))
     with pytest.raises(TypeError, match="Stream"):
         len(stream)
@@ -320,13 +345,13 @@ def test_length_is_that_of_the_loader_or_a_type_error():
 
 
 def test_repr_names_the_loader_and_the_options():
-    shown = repr(JaxLoader(DataLoader(Squares(10), batch_size=4), prefetch=1))
+    shown = repr(JaxLoader(DataLoader(TEN, batch_size=4), prefetch=1))
     assert shown == ("JaxLoader(DataLoader of 3 batches, prefetch=1, sharding=None, copy='if_needed', progress=False)")
     assert repr(JaxLoader(Endless())).startswith("JaxLoader(Endless, prefetch=2")
 
 
 def test_progress_shows_a_bar(capfd):
-    batches = JaxLoader(DataLoader(Squares(10), batch_size=4), progress=True)
+    batches = JaxLoader(DataLoader(TEN, batch_size=4), progress=True)
     assert len(list(batches)) == 3
     shown = capfd.readouterr().err
     assert "3/3" in shown
@@ -349,159 +374,12 @@ def test_bad_options_are_refused():
         JaxLoader([], copy="sometimes")  # pyright: ignore[reportArgumentType]
 
 
-def test_workers_by_fork_are_warned_of():
-    for loader in (
-        DataLoader(Squares(4), num_workers=1, multiprocessing_context="fork"),
-        DataLoader(Squares(4), num_workers=1, multiprocessing_context=multiprocessing.get_context("fork")),
-    ):
-        with pytest.warns(UserWarning, match=r"by fork.*forkserver.*persistent_workers=True") as caught:
-            JaxLoader(loader)
-        assert len(caught) == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        JaxLoader(DataLoader(Squares(4), multiprocessing_context=None))
-        JaxLoader(DataLoader(Squares(4), num_workers=1, multiprocessing_context="forkserver"))
-        JaxLoader(DataLoader(Squares(4), num_workers=1, multiprocessing_context="spawn"))
-
-
-def test_the_default_start_method_is_looked_at_and_not_fixed():
-    code = """
-import multiprocessing, warnings
-from torch.utils.data import DataLoader
-from snnax_interop.data import JaxLoader
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    JaxLoader(DataLoader([1, 2], num_workers=1))
-    forks = multiprocessing.get_all_start_methods()[0] == "fork"
-    assert [str(w.message)[:36] for w in caught] == ["the DataLoader starts its workers by"] * forks, caught
-    assert not forks or caught[0].filename == "<string>", caught[0].filename
-    assert multiprocessing.get_start_method(allow_none=True) is None
-    multiprocessing.set_start_method("spawn")
-    JaxLoader(DataLoader([1, 2], num_workers=1))
-    assert len(caught) == forks
-"""
-    run(code)
-
-
-def test_batches_of_worker_processes_arrive_without_a_copy():
-    batches = JaxLoader(DataLoader(Squares(10), batch_size=4, **workers()))
-    result = list(batches)
-    assert [y.tolist() for _, y in result] == [[0, 1, 4, 9], [16, 25, 36, 49], [64, 81]]
-    assert result[2][0][:, 0].tolist() == [8, 9]
-    assert batches.statistics.reasons == {"dtype": 40}
-    assert batches.statistics.aliased_bytes == 10 * 4 * 4
-
-
-def test_an_error_in_a_worker_process_surfaces_and_ends_the_workers():
-    batches = JaxLoader(DataLoader(Squares(8, bad=5), batch_size=2, **workers()))
-    seen = []
-    with pytest.raises(LookupError, match=r"(?s)Caught LookupError in DataLoader worker.*sample 5 is broken"):
-        for _, y in batches:
-            seen.append(y.tolist())
-    assert seen == [[0, 1], [4, 9]]
-    gc.collect()  # the error refers to itself, and by its traceback to torch's iterator, also without a JaxLoader
-
-
-def test_break_ends_worker_processes_and_persistent_ones_serve_the_next_epoch():
-    batches = JaxLoader(DataLoader(Squares(40), batch_size=2, **workers(persistent_workers=True)))
-    for _ in batches:
-        break
-    assert not threads()
-    (before,) = multiprocessing.active_children()
-    first = iter(batches)
-    next(first)
-    result = [y.tolist() for _, y in batches]
-    assert result == [[(2 * n) ** 2, (2 * n + 1) ** 2] for n in range(20)]
-    assert next(first, None) is None
-    assert multiprocessing.active_children() == [before]
-    del batches
-    before.join(timeout=20)
-    assert before.exitcode is not None
-
-    started = []
-    for _ in JaxLoader(DataLoader(Squares(40), batch_size=2, **workers())):
-        started = multiprocessing.active_children()
-        break
-    assert len(started) == 1
-    started[0].join(timeout=20)
-    assert started[0].exitcode is not None
-
-
 def test_a_sharding_takes_the_batches_to_its_devices():
     sharding = NamedSharding(jax.make_mesh((1,), ("batch",)), jax.P("batch"))
     tensors = [torch.ones(4, 16), torch.ones(2, 16)]
     batches = list(JaxLoader(tensors, sharding=sharding, copy="never"))
     assert [batch.sharding for batch in batches] == [sharding, sharding]
     assert [batch.unsafe_buffer_pointer() for batch in batches] == [tensor.data_ptr() for tensor in tensors]
-
-
-def test_over_two_devices_each_shard_shares_its_part():
-    code = """
-import jax, numpy as np, torch
-from torch.utils.data import DataLoader, TensorDataset
-from snnax_interop.data import JaxLoader
-from snnax_interop.transfer import TransferStatistics, to_jax, to_torch
-assert len(jax.devices()) == 2
-mesh = jax.make_mesh((2,), ("batch",))
-sharding = jax.sharding.NamedSharding(mesh, jax.P("batch"))
-x = torch.arange(8 * 16, dtype=torch.float32).reshape(8, 16)
-(batch,) = JaxLoader([x], sharding=sharding, copy="never")
-assert batch.sharding == sharding
-pointers = [shard.data.unsafe_buffer_pointer() for shard in batch.addressable_shards]
-assert pointers == [x.data_ptr(), x[4:].data_ptr()], pointers
-assert np.array_equal(batch, x)
-
-loader = JaxLoader(DataLoader(TensorDataset(x), batch_size=3), sharding=sharding)
-try:
-    list(loader)
-except ValueError as error:
-    assert "at '0': found shape (3, 16)" in str(error) and "drop_last=True" in str(error), error
-else:
-    raise AssertionError("3 samples over 2 devices")
-
-# The second shard starts 8 bytes behind a multiple of 64
-statistics = TransferStatistics()
-odd = torch.arange(36.0)
-array = to_jax(odd, sharding=sharding, statistics=statistics)
-assert np.array_equal(array, odd)
-assert statistics == TransferStatistics(72, 72, {"placement": 72}), statistics
-try:
-    to_jax(odd, sharding=sharding, copy="never")
-except Exception as error:
-    assert type(error).__name__ == "TransferError" and "JAX had to copy" in str(error), error
-else:
-    raise AssertionError("copied under never")
-
-# An array from host memory is not committed, so it mixes with parameters on the mesh
-weights = jax.device_put(np.ones(16, np.float32), jax.sharding.NamedSharding(mesh, jax.P()))
-assert (weights @ to_jax(x[0])).shape == ()
-
-statistics = TransferStatistics()
-assert to_torch(batch, statistics=statistics).tolist() == x.tolist()
-assert statistics.reasons == {"placement": x.nbytes}
-"""
-    run(code, XLA_FLAGS="--xla_force_host_platform_device_count=2")
-
-
-def test_a_program_may_exit_in_the_middle_of_an_epoch():
-    code = """
-import itertools, torch
-from snnax_interop.data import JaxLoader
-class Endless:
-    def __iter__(self):
-        yield from (torch.ones(1000) for _ in itertools.count())
-batches = iter(JaxLoader(Endless()))
-next(batches)
-"""
-    run(code)
-
-
-def run(code: str, **environment: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
 
 
 def test_the_example_in_the_documentation_runs():
