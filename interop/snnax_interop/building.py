@@ -43,9 +43,30 @@ class Axes:
         self.runs = runs
 
     def batch_axis(self, ref: Ref) -> int | None:
-        """The batch axis of a value; None when it has none.
+        """The batch axis of a value; None when it has none of its own."""
+        axis = self._grown(ref)
+        return axis if axis is not None and not self.is_folded(ref) else None
 
-        **Raises:** `RecordingError` when the batch is folded into another axis.
+    def is_folded(self, ref: Ref) -> bool:
+        """Whether the batch is folded into another axis, such as time.
+
+        For one sample that axis is just the other one: functions that treat its entries alike need no batch axis.
+        """
+        axis = self._grown(ref)
+        return axis is not None and self.runs.tape.shape(ref)[axis] != self.runs.batch_sizes[0]
+
+    def is_batched(self, ref: Ref) -> bool:
+        return self._grown(ref) is not None
+
+    def sample_shape(self, ref: Ref) -> tuple[int, ...]:
+        shape, axis = self.runs.tape.shape(ref), self._grown(ref)
+        sizes = [size // self.runs.batch_sizes[0] if place == axis else size for place, size in enumerate(shape)]
+        return tuple(size for place, size in enumerate(sizes) if place != axis or self.is_folded(ref))
+
+    def _grown(self, ref: Ref) -> int | None:
+        """The axis that is larger for a larger batch.
+
+        **Raises:** `RecordingError` when there are several, or one that does not grow in proportion.
         """
         if self.runs.other_batch is None:
             return None
@@ -53,16 +74,13 @@ class Axes:
         changed = [axis for axis, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
         if not changed:
             return None
-        if len(changed) == 1 and (first[changed[0]], second[changed[0]]) == self.runs.batch_sizes:
+        small, large = self.runs.batch_sizes
+        if len(changed) == 1 and first[changed[0]] * large == second[changed[0]] * small:
             return changed[0]
         raise RecordingError(
-            f"a value of shape {first} becomes {second} when the batch grows from {self.runs.batch_sizes[0]} to "
-            f"{self.runs.batch_sizes[1]}. Allowed: the batch as one axis of its own. Keep it apart from other axes"
+            f"a value of shape {first} becomes {second} when the batch grows from {small} to {large}. "
+            "Allowed: the batch as one axis, of its own or folded with time"
         )
-
-    def sample_shape(self, ref: Ref) -> tuple[int, ...]:
-        shape, axis = self.runs.tape.shape(ref), self.batch_axis(ref)
-        return tuple(size for place, size in enumerate(shape) if place != axis)
 
 
 @dataclasses.dataclass
@@ -131,6 +149,12 @@ class GraphBuilder:
                 raise type(error)(f"{error}\n  {entry.line}", path=entry.path) from error
             raise
 
+    def detached(self, entry: Entry, source: Any) -> Any:
+        """A source without its gradient, where the call ran under `torch.no_grad()`."""
+        if not entry.no_grad:
+            return source
+        return self.node("detach", Call((), "detach", Items((Input(0),)), (), (None,), (None,)), [source])
+
     def _add_module(self, twins: "Twins", source_of: Callable[[int, Ref], Any]) -> None:
         entry, network = twins.entry, self.network
         assert entry.leaf is not None
@@ -144,7 +168,8 @@ class GraphBuilder:
         (x,) = inputs
         (out,) = outputs_of(entry)
         layer = network.layer(entry, x, out)
-        self.made[out.index] = self.node(entry.path, layer, [source_of(0, x)])
+        name = self.node(entry.path, layer, [source_of(0, x)])
+        self.made[out.index] = self.detached(entry, name)
 
     def _add_function(self, twins: "Twins", source_of: Callable[[int, Ref], Any]) -> None:
         entry, network = twins.entry, self.network
@@ -160,9 +185,10 @@ class GraphBuilder:
         )
         in_axes = tuple(filler.in_axes)
         out_axes = tuple(axes.batch_axis(out) for out in outs)
-        if any(axis is not None for axis in in_axes):
-            for out, axis in zip(outs, out_axes, strict=True):
-                if axis is None and out.index in network.runs.tape.dependent:
+        given = [ref for ref in refs((entry.args, entry.kwargs)) if ref.index in network.runs.tape.dependent]
+        if any(axes.is_batched(ref) for ref in given):
+            for out in outs:
+                if not axes.is_batched(out) and out.index in network.runs.tape.dependent:
                     raise RecordingError(
                         f"{function_name(entry.target)} mixes the samples of a batch: its result of shape "
                         f"{network.runs.tape.shape(out)} has no batch axis. Allowed: functions of one sample",
@@ -452,6 +478,8 @@ class NetworkBuilder:
             if position in self.body.reads:
                 self._read(position)
                 continue
+            if position in self.body.writes:
+                continue  # what it writes is stacked after the loop
             entry = self.body.entries[position]
             if self._is_fixed(position):
                 for item, out in enumerate(outputs_of(entry)):
@@ -487,6 +515,13 @@ class NetworkBuilder:
 
     def _source(self, argument: Any) -> Any:
         if isinstance(argument, Here):
+            if argument.value.position in self.body.writes:
+                entry = self.body.entries[argument.value.position]
+                raise RecordingError(
+                    f"the loop reads a tensor that it is filling step by step\n  {entry.line}\n"
+                    "Allowed: reading it after the loop",
+                    path=entry.path,
+                )
             source = self.sources[argument.value]
             return self._source(source) if isinstance(source, Outer) else source
         if isinstance(argument, Outer):
@@ -537,10 +572,10 @@ class NetworkBuilder:
                     state = state.ref if isinstance(state, Outer) else None
                 self._check_initial(state, entry)
         name = self.step.node(entry.path, layer, [source_of(0, x)])
-        self.step.made[out.index] = name
-        self.sources[Produced(position, 0, False)] = name
+        self.step.made[out.index] = self.step.detached(entry, name)
         for number, field in enumerate(entry.leaf.fields):
-            self.sources[Produced(position, number, True)] = snn.State(name, field)
+            source = self.step.detached(entry, snn.State(name, field))
+            self.sources[Produced(position, number, True)] = source
         self.neurons[name] = (entry.path, entry.leaf, position)
 
     def _check_initial(self, initial: Any, entry: Entry) -> None:
@@ -590,15 +625,17 @@ class NetworkBuilder:
         assert found is not None
         start, stop = found[0][0], found[-1][0] + 1
         source = self._recorded(builder, found[0][1])
-        if (start, stop) != (0, self.runs.loop.count):
-            if self.runs.lengths is not None and (len(other), len(items)) != (
-                self.runs.lengths[1] - start, self.runs.lengths[0] - start
-            ):  # fmt: skip
+        count = self.runs.loop.count
+        if (start, stop) != (0, count):
+            if self.runs.lengths is None or len(other) - len(items) == self.runs.lengths[1] - self.runs.lengths[0]:
+                part = Slice(start, None if stop == count else stop - count, None)
+            elif len(other) == len(items):
+                part = Slice(start - count, None, None) if stop == count else Slice(start, stop, None)
+            else:
                 raise RecordingError(
-                    f"a list holds the values of steps {start} to {stop - 1} of {self.runs.loop.count}, and another part "
-                    "at another length. Allowed: all steps, or all from one on"
+                    f"a list holds the values of steps {start} to {stop - 1} of {count}, and other ones at another "
+                    "length. Allowed: all steps, or a fixed number of them left out or kept at either end"
                 )
-            part = Slice(start, None if stop == self.runs.loop.count else stop, None)
             call = Call((), "getitem", Items((Input(0), part)), (), (None,), (None,))
             source = builder.node("getitem", call, [source])
         return source, self.axes.batch_axis(items[-1])
@@ -608,11 +645,34 @@ class NetworkBuilder:
         number = self.recorded.setdefault(value, len(self.recorded))
         return builder.input(("recorded", number), f"recorded{number}")
 
+    def _written(self, builder: GraphBuilder, position: int, ref: Ref) -> str:
+        """A tensor that the loop filled step by step: its values over time, stacked."""
+        argument = self.body.arguments[position][1]
+        entry = self.body.entries[position]
+        if not isinstance(argument, Here):
+            raise RecordingError(
+                f"the loop writes a value that it does not compute\n  {entry.line}\nAllowed: values of the same step",
+                path=entry.path,
+            )
+        source = self._recorded(builder, argument.value)
+        axis = self.axes.batch_axis(entry.args[2])
+        call = Call(
+            (),
+            "stack",
+            Items((StepList(0), self.body.writes[position])),
+            (),
+            (None if axis is None else axis + 1,),
+            (self.axes.batch_axis(ref),),
+        )
+        return builder.node("stack", call, [source])
+
     def result(self, builder: GraphBuilder, ref: Ref) -> Any:
         """The source, after the loop, of any value."""
         if ref.index in self.produced:
             step, value = self.produced[ref.index]
             key = ref.index
+            if value.position in self.body.writes and step == self.runs.loop.count - 1:
+                builder.made[key] = self._written(builder, value.position, ref)
             if key not in builder.made:
                 sequence = self._recorded(builder, value)
                 index = step - self.runs.loop.count if step == self.runs.loop.count - 1 else step

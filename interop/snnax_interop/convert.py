@@ -9,7 +9,7 @@ import torch
 from snnax import snn
 
 from .building import NetworkBuilder, Runs
-from .converted import Blueprint, Converted, InputSpec, map_structure, Out
+from .converted import Blueprint, Converted, InputSpec, map_structure, Neuron, Out
 from .equivalence import check_equivalence
 from .errors import EquivalenceError, InteropError, RecordingError, TransferError
 from .frameworks import registry_for
@@ -134,13 +134,14 @@ def _convert(
         return record(module, inputs, registry, call=call)
 
     length, other_length = _other_length(run, tape, loop, body, inputs)
-    time_axes = {number: axis for number, axis, _ in length}
+    time_axes = {tape.inputs.index(each.base): each.axis for each in _slices(body) if each.base in tape.inputs}
+    time_axes |= {number: axis for number, axis, _ in length}
     batch_axes, other_batch, batch_sizes, note = _other_batch(run, tape, inputs, time_axes)
     weights = Weights(module)
     runs = Runs(tape, loop, other_batch, other_length, batch_sizes)
     builder = NetworkBuilder(runs, body, module, weights, names)
     specs = tuple(
-        InputSpec(name, tuple(tensor.shape), torch_dtype_name(tensor), axis, time_axes.get(number))
+        InputSpec(name, tuple(tensor.shape), torch_dtype_name(tensor), axis, time_axes.get(number) if length else None)
         for number, (name, tensor, axis) in enumerate(zip(names, inputs, batch_axes, strict=True))
     )
     return _assemble(module, builder, specs, length, note, call is not None)
@@ -245,6 +246,11 @@ def _assemble(
 
     def place(item: Any) -> Any:
         if isinstance(item, Ref):
+            if builder.axes.is_folded(item):
+                raise RecordingError(
+                    f"forward returns a tensor of shape {tape.shape(item)} whose batch is folded into another axis. "
+                    "Allowed: the batch as an axis of its own. Unfold it with view before returning"
+                )
             outputs.append(builder.result(builder.after, item))
             out_axes.append(builder.axes.batch_axis(item))
             return Out(len(outputs) - 1)
@@ -288,7 +294,7 @@ def _assemble(
         dtypes={key: tensor.dtype for key, tensor in weights.tensors.items()},
         originals=originals,
         neurons={
-            renamed.get(name, name): (path, leaf.fields, builder.axes.batch_axis(_out(builder, position)))
+            renamed.get(name, name): Neuron(name, path, leaf.fields, builder.axes.batch_axis(_out(builder, position)))
             for name, (path, leaf, position) in builder.neurons.items()
         },
         outside=outside,

@@ -32,6 +32,16 @@ class InputSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class Neuron:
+    """A neuron of the native model: its name among the steps' calls, the module's path, its state, its batch axis."""
+
+    name: str
+    path: str
+    fields: tuple[str, ...]
+    batch_axis: int | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Out:
     """In the structure of the outputs: output number `number`, as a list over time where `listed`."""
 
@@ -61,7 +71,7 @@ class Blueprint:
     canonical: Mapping[str, str]
     dtypes: Mapping[str, torch.dtype]
     originals: Mapping[str, torch.Tensor]
-    neurons: Mapping[str, tuple[str, tuple[str, ...], int | None]]
+    neurons: Mapping[str, Neuron]
     outside: bool
     report: ConversionReport
 
@@ -112,7 +122,10 @@ class Converted(eqx.Module):
         return self._run(inputs)[0]
 
     def final_states(self, *inputs: Any) -> dict[str, Any]:
-        """The states of all neurons after the run, by module path, batch included."""
+        """The states of all neurons after the run, by module path, batch included.
+
+        A module that is stepped twice in a time step has a second state under its path with `_2`.
+        """
         return self._run(inputs)[1]
 
     def spikes(self, *inputs: Any) -> dict[str, Array]:
@@ -170,8 +183,9 @@ class Converted(eqx.Module):
         run = functools.partial(_run_sample, self, _count_steps(blueprint, arrays))
         axes = tuple(spec.batch_axis for spec in blueprint.inputs)
         if any(axis is not None for axis in axes):
-            states = {path: dict.fromkeys(fields, axis) for path, fields, axis in blueprint.neurons.values()}
-            spikes = {path: None if axis is None else axis + 1 for path, _, axis in blueprint.neurons.values()}
+            neurons = blueprint.neurons.values()
+            states = {each.name: dict.fromkeys(each.fields, each.batch_axis) for each in neurons}
+            spikes = {each.name: None if each.batch_axis is None else each.batch_axis + 1 for each in neurons}
             run = jax.vmap(run, in_axes=axes, out_axes=(list(blueprint.out_axes), states, spikes))
         outs, states, spikes = run(*arrays)
         return _structured(blueprint.result, outs), states, spikes
@@ -232,10 +246,10 @@ def _run_sample(converted: Converted, num_steps: int, *inputs: Array) -> tuple[l
     names = [name for name, _ in model.wiring.sources]
     by_name = model.unpack_states(states)
     final = {
-        path: {field: getattr(by_name[name], field) for field in fields}
-        for name, (path, fields, _) in blueprint.neurons.items()
+        each.name: {field: getattr(by_name[node], field) for field in each.fields}
+        for node, each in blueprint.neurons.items()
     }
-    spikes = {path: outs[names.index(name)] for name, (path, _, _) in blueprint.neurons.items()}
+    spikes = {each.name: outs[names.index(node)] for node, each in blueprint.neurons.items()}
     return results, final, spikes
 
 

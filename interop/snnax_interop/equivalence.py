@@ -16,7 +16,7 @@ from .converted import Converted
 from .errors import EquivalenceError
 from .frameworks import registry_for
 from .outside import outside_call
-from .recording import preserved, record, Tape
+from .recording import Entry, preserved, record, Tape
 from .report import table
 
 
@@ -113,13 +113,14 @@ def check_equivalence(
     with jax.enable_x64(True):
         arrays = [jnp.asarray(x.numpy()) for x in doubled]
         outputs, states, spikes = eqx.filter_jit(Converted._run)(converted.astype("float64"), arrays)
-        comparisons = _compare_spikes(tape, spikes)
+        calls = _neuron_calls(tape, converted)
+        comparisons = _compare_spikes(calls, tape, spikes)
         comparisons += _compare_trees("output", structure_leaves(tape.result), structure_leaves(outputs), tape)
-        comparisons += _compare_states(tape, states)
+        comparisons += _compare_states(calls, tape, states)
         if gradients:
             compared, zero = _compare_gradients(converted.astype("float64"), double, tape, arrays)
             comparisons += compared
-    counted = _count_spikes(tape)
+    counted = _count_spikes(calls, tape)
     silent = tuple(path for path, count in counted.items() if count == 0)
     vacuous = ""
     if counted and not any(counted.values()):
@@ -138,25 +139,30 @@ def structure_leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
     return [(path or "outputs", tree)]
 
 
-def _neuron_calls(tape: Tape) -> dict[str, list[Any]]:
-    calls: dict[str, list[Any]] = {}
-    for entry in tape.entries:
-        if entry.leaf is not None and entry.leaf.split_call is not None:
-            calls.setdefault(entry.path, []).append(entry)
+def _neuron_calls(tape: Tape, converted: Converted) -> dict[str, list[Entry]]:
+    """The calls of each neuron over time, by its name in the converted network."""
+    entries = [entry for entry in tape.entries if entry.leaf is not None and entry.leaf.split_call is not None]
+    names: dict[str, list[str]] = {}
+    for neuron in converted.blueprint.neurons.values():
+        names.setdefault(neuron.path, []).append(neuron.name)
+    calls: dict[str, list[Entry]] = {}
+    for path, each in names.items():
+        of_module = [entry for entry in entries if entry.path == path]
+        calls |= {name: of_module[number :: len(each)] for number, name in enumerate(each)}
     return calls
 
 
-def _count_spikes(tape: Tape) -> dict[str, int]:
+def _count_spikes(calls: dict[str, list[Entry]], tape: Tape) -> dict[str, int]:
     counted = {}
-    for path, entries in _neuron_calls(tape).items():
+    for path, entries in calls.items():
         if entries[0].leaf.spikes:
             counted[path] = sum(int((tape.tensors[entry.result.index] != 0).sum()) for entry in entries)
     return counted
 
 
-def _compare_spikes(tape: Tape, spikes: dict[str, Any]) -> list[Comparison]:
+def _compare_spikes(calls: dict[str, list[Entry]], tape: Tape, spikes: dict[str, Any]) -> list[Comparison]:
     comparisons = []
-    for path, entries in _neuron_calls(tape).items():
+    for path, entries in calls.items():
         expected = np.stack([_numpy(tape.tensors[entry.result.index]) for entry in entries])
         found = np.asarray(spikes[path])
         if not entries[0].leaf.spikes:
@@ -172,9 +178,9 @@ def _compare_spikes(tape: Tape, spikes: dict[str, Any]) -> list[Comparison]:
     return comparisons
 
 
-def _compare_states(tape: Tape, states: dict[str, Any]) -> list[Comparison]:
+def _compare_states(calls: dict[str, list[Entry]], tape: Tape, states: dict[str, Any]) -> list[Comparison]:
     comparisons = []
-    for path, entries in _neuron_calls(tape).items():
+    for path, entries in calls.items():
         last = entries[-1]
         for field, ref in zip(last.leaf.fields, last.state_out, strict=True):
             expected, found = _numpy(tape.tensors[ref.index]), np.asarray(states[path][field])

@@ -132,6 +132,7 @@ class _Recorder:
         self.paths = {id(child): path for path, child in reversed(list(module.named_modules()))}
         self.entries: list[Entry] = []
         self.tensors: list[torch.Tensor] = []
+        self.alive: list[torch.Tensor] = []
         self.shapes: list[tuple[int, ...]] = []
         self.refs: dict[int, Ref] = {}
         self.storages: dict[int, set[int]] = {}
@@ -152,7 +153,8 @@ class _Recorder:
 
     def new(self, tensor: torch.Tensor) -> Ref:
         ref = Ref(len(self.tensors))
-        self.tensors.append(tensor)  # keeps it alive, so that its id stays its own
+        self.tensors.append(tensor)
+        self.alive.append(tensor)  # so that its id stays its own
         self.shapes.append(tuple(tensor.shape))
         self.refs[id(tensor)] = ref
         if tensor.layout == torch.strided:
@@ -177,7 +179,12 @@ class _Recorder:
                 advice="allowed: inputs, parameters, buffers and constants. Reset states before converting, or compute "
                 "it inside forward.",
             )
-        return self.new(tensor) if found is None else found
+        return self.constant(self.new(tensor)) if found is None else found
+
+    def constant(self, ref: Ref) -> Ref:
+        """Keep the present content of a constant, which may be written over later."""
+        self.tensors[ref.index] = self.tensors[ref.index].detach().clone()
+        return ref
 
     def replace(self, tree: Any) -> Any:
         return pytree.tree_map_only(torch.Tensor, self.ref, tree)
@@ -262,6 +269,8 @@ class _Recorder:
         # What a leaf makes depends on its parameters.
         if leaf is not None or (not entry.constant and given & self.parametric):
             self.parametric |= made
+        for index in made - self.dependent - self.parametric:
+            self.constant(Ref(index))
 
     def check_random(self, before: torch.Tensor, name: str) -> None:
         if not torch.equal(before, torch.random.get_rng_state()):
@@ -273,7 +282,7 @@ class _Recorder:
 
     def check_write(self, tensor: torch.Tensor, name: str) -> None:
         shared = self.storages.get(tensor.untyped_storage().data_ptr(), set()) - {id(tensor)}
-        views = [x for x in shared if self.tensors[self.refs[x].index] is not tensor]
+        views = [x for x in shared if self.alive[self.refs[x].index] is not tensor]
         if tensor._is_view() or (views and name != "__setitem__"):
             raise self.refuse(
                 f"{name} writes into memory that another tensor shares",

@@ -72,13 +72,15 @@ class Sliced:
 class Body:
     """The calls of one time step. `arguments[position]` holds, for each `Ref` slot of the call, where it comes from.
 
-    `reads` are the positions that only take a time step out of a sequence, with what is left of their index.
+    `reads` are the positions that only take a time step out of a sequence, with what is left of their index; `writes`
+    those that put a value into the place of its time step along an axis of a tensor made before the loop.
     """
 
     entries: list[Entry]
     arguments: list[list[Any]]
     states: list[list[Any] | None]
     reads: dict[int, tuple[Sliced, Any]]
+    writes: dict[int, int]
 
 
 def find_loop(tape: Tape) -> Loop | None:
@@ -165,7 +167,7 @@ def analyse(tape: Tape, loop: Loop) -> Body:
             for item, ref in enumerate(entry.state_out):
                 produced[ref.index] = (step, Produced(position, item, True))
     unbound = _unbound(tape, loop)
-    body = Body([], [], [], {})
+    body = Body([], [], [], {}, {})
     for position in range(loop.period):
         steps = [tape.entries[loop.index(step, position)] for step in range(loop.count)]
         entry = steps[-1]
@@ -179,7 +181,10 @@ def analyse(tape: Tape, loop: Loop) -> Body:
                 arguments.append(_source(values, produced, unbound, entry))
             elif any(isinstance(value, Ref) or value != values[0] for value in values):
                 varying[number] = values
-        if varying:
+        axis = _time_write(tape, steps, varying, entry) if varying else None
+        if axis is not None:
+            body.writes[position] = axis
+        elif varying:
             body.reads[position] = _time_read(tape, steps, arguments, varying, entry)
         body.entries.append(entry)
         body.arguments.append(arguments)
@@ -306,6 +311,19 @@ def _time_read(
         "Allowed: time as an index that counts up (x[t], x[:, t]) into a value made before the loop",
         path=entry.path,
     )
+
+
+def _time_write(tape: Tape, steps: list[Entry], varying: dict[int, list[Any]], entry: Entry) -> int | None:
+    """The axis along which an index assignment fills a tensor from its first place to its last; else None."""
+    if entry.leaf is not None or op_name(getattr(entry.target, "__name__", "")) != "setitem" or len(varying) != 1:
+        return None
+    (numbers,) = varying.values()
+    shape = tape.shape(entry.args[0])
+    axis, rest = _subscript_axis(entry.args[1], [each.args[1] for each in steps], len(shape))
+    counts_up = numbers == list(range(len(steps)))
+    whole = axis is not None and rest == () and shape[axis] == len(steps) and isinstance(entry.args[2], Ref)
+    slot = shape[:axis] + shape[axis + 1 :] if axis is not None else ()
+    return axis if counts_up and whole and tape.shape(entry.args[2]) == slot else None
 
 
 def _subscript_axis(index: Any, indices: list[Any], rank: int) -> tuple[int | None, Any]:
