@@ -8,7 +8,7 @@ _require("torch", "interop")
 from .convert import from_torch as from_torch  # noqa: E402
 from .converted import Converted as Converted, state_dict as state_dict  # noqa: E402
 from .data import JaxLoader as JaxLoader  # noqa: E402
-from .equivalence import check_equivalence as check_equivalence, EquivalenceReport as EquivalenceReport  # noqa: E402
+from .equivalence import EquivalenceReport as EquivalenceReport, check_equivalence as check_equivalence  # noqa: E402
 from .errors import (  # noqa: E402
     EquivalenceError as EquivalenceError,
     InteropError as InteropError,

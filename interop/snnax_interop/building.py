@@ -1,7 +1,7 @@
 """From a rolled tape to native graphs: what comes before the loop, one time step, what comes after it.
 
-Tapes of runs with another batch size and another length tell batch, time and constant sizes apart; the native graphs are
-for one sample, without a batch axis.
+Tapes of runs with another batch size and another length tell batch, time and constant sizes apart; the native graphs
+are for one sample, without a batch axis.
 """
 
 import dataclasses
@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+
 from snnax import snn
 
 from .call import Call, Held, Input, Items, Slice, StepCount, StepList
 from .errors import InteropError, RecordingError, UnsupportedModuleError
 from .leaf import Leaf
-from .ops import ELEMENTWISE, op_name, OPS
-from .recording import Entry, function_name, Ref, refs, Tape
+from .ops import ELEMENTWISE, OPS, op_name
+from .recording import Entry, Ref, Tape, base_name, function_name, refs
 from .restart import Restart
-from .rolling import Body, Carried, Here, Loop, Outer, outputs_of, Produced, Sliced
+from .rolling import Body, Carried, Here, Loop, Outer, Produced, Sliced, outputs_of
 from .weights import Site, Weights
 
 
@@ -114,7 +115,7 @@ class GraphBuilder:
         self.edges[name] = sources
         return name
 
-    def graph(self, outputs: list[Any]) -> snn.Graph:
+    def graph(self, outputs: Any) -> snn.Graph:
         return snn.Graph(self.nodes, self.edges, outputs, tuple(self.inputs.values()))
 
     # Values that do not change from step to step
@@ -237,10 +238,7 @@ class Twins:
 
     @property
     def op(self) -> str:
-        name = getattr(self.entry.target, "__name__", "")
-        if name == "__get__":
-            name = self.entry.target.__self__.__name__
-        op = op_name(name)
+        op = op_name(base_name(self.entry.target))
         if op not in OPS:
             raise RecordingError(
                 f"the function {function_name(self.entry.target)} cannot be converted\n  {self.entry.line}\n"
@@ -350,8 +348,8 @@ class _Template:
     def _refuse(self, what: str) -> RecordingError:
         entry = self.twins.entry
         return RecordingError(
-            f"{function_name(entry.target)}: {what}\n  {entry.line}\nAllowed: the same arguments whatever the batch size "
-            "and the length, or sizes of the batch and of time",
+            f"{function_name(entry.target)}: {what}\n  {entry.line}\nAllowed: the same arguments whatever the batch "
+            "size and the length, or sizes of the batch and of time",
             path=entry.path,
         )
 
@@ -417,7 +415,7 @@ class NetworkBuilder:
                 if axis is not None:
                     if not bool((tensor == tensor.narrow(axis, 0, 1)).all()):
                         raise RecordingError(
-                            f"a constant of shape {tuple(tensor.shape)} has another value for every sample of the batch. "
+                            f"a constant {tuple(tensor.shape)} has another value for each sample of the batch. "
                             "Allowed: constants without batch axis, or equal along it. Pass it as an input"
                         )
                     tensor = tensor.narrow(axis, 0, 1)

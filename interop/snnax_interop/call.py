@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+
 from snnax import snn
 
 from .ops import OPS, Steps
@@ -91,7 +92,9 @@ class Call(snn.AbstractFunction):
         kwargs = {name: self._filled(value, values) for name, value in self.kwargs}
         result = OPS[self.op](*args, **kwargs)
         outs = result if isinstance(result, tuple) else (result,)
-        outs = tuple(out if axis is None else jnp.squeeze(out, axis) for out, axis in zip(outs, self.out_axes, strict=True))
+        outs = tuple(
+            out if axis is None else jnp.squeeze(out, axis) for out, axis in zip(outs, self.out_axes, strict=True)
+        )
         outs = jax.lax.stop_gradient(outs) if self.detached else outs
         return outs if isinstance(result, tuple) else outs[0]
 

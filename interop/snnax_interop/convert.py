@@ -6,20 +6,21 @@ from typing import Any, Literal
 
 import jax
 import torch
+
 from snnax import snn
 
 from .building import NetworkBuilder, Runs
-from .converted import Blueprint, Converted, InputSpec, map_structure, Neuron, Out
+from .converted import Blueprint, Converted, InputSpec, Neuron, Out, map_structure
 from .equivalence import check_equivalence
 from .errors import EquivalenceError, InteropError, RecordingError, TransferError
 from .frameworks import registry_for
 from .leaf import Registry
 from .outside import outside_call
-from .recording import Entry, record, Ref, Tape
+from .recording import Entry, Ref, Tape, record
 from .report import ConversionReport, ConvertedModule
 from .restart import Restart
-from .rolling import analyse, Body, find_loop, Loop, Sliced
-from .weights import torch_dtype_name, Weights
+from .rolling import Body, Loop, Sliced, analyse, find_loop
+from .weights import Weights, is_held, torch_dtype_name
 
 
 LoopPlace = Literal["inside", "outside", "auto"]
@@ -73,7 +74,9 @@ def from_torch(
     tape = record(module, inputs, registry, call=call)
     found = find_loop(tape)
     if found is None:
-        raise RecordingError("the calls of forward at different time steps differ; see loop='inside'", framework="torch")
+        raise RecordingError(
+            "the calls of forward at different time steps differ; see loop='inside'", framework="torch"
+        )
     return _verified(module, _convert(module, inputs, registry, names, tape, found, call), inputs)
 
 
@@ -85,15 +88,19 @@ def _checked_arguments(module: Any, example_inputs: Any, loop: str) -> tuple[tor
     inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
     if not inputs or not all(isinstance(tensor, torch.Tensor) for tensor in inputs):
         kinds = [type(tensor).__name__ for tensor in inputs]
-        raise TypeError(f"example_inputs must be a tuple of torch tensors, as for module(*example_inputs), found {kinds}")
+        raise TypeError(
+            f"example_inputs must be a tuple of torch tensors, as for module(*example_inputs), found {kinds}"
+        )
     for number, tensor in enumerate(inputs):
         if not tensor.numel():
-            raise ValueError(f"example input {number} is empty, of shape {tuple(tensor.shape)}; pass at least one sample")
+            raise ValueError(
+                f"example input {number} is empty, of shape {tuple(tensor.shape)}; pass at least one sample"
+            )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"example input {number} holds NaN or infinity; pass finite numbers")
     tensors = {**dict(module.named_parameters()), **{f"input {number}": tensor for number, tensor in enumerate(inputs)}}
     for name, tensor in tensors.items():
-        if tensor.dtype == torch.float64 and not jax.config.jax_enable_x64:
+        if not is_held(tensor.dtype):
             raise TransferError(
                 f"'{name}' is float64, which JAX holds only with jax.config.update('jax_enable_x64', True). Allowed "
                 "without: float32. Enable it, or convert module.float()",
@@ -149,7 +156,7 @@ def _convert(
 
 def _other_length(run: Callable, tape: Tape, loop: Loop, body: Body, inputs: tuple[torch.Tensor, ...]):
     """The inputs with a free time axis as `(number, axis, steps - size)`, and the tape of a longer run."""
-    bases = [sliced for sliced in _slices(body)]
+    bases = _slices(body)
     if not bases:
         return [], None
     candidates: list[dict[int, int]] = []
@@ -352,7 +359,9 @@ def _skeleton(graph: Any, weights: Weights) -> Any:
 
 def _report(module: torch.nn.Module, builder: NetworkBuilder, note: str) -> ConversionReport:
     rows = []
-    restarted = {path for name, (path, _, _) in builder.neurons.items() if isinstance(builder.step.nodes[name], Restart)}
+    restarted = {
+        path for name, (path, _, _) in builder.neurons.items() if isinstance(builder.step.nodes[name], Restart)
+    }
     for entry, layer in builder.report:
         assert entry.leaf is not None
         source = f"{entry.leaf.framework}.{entry.leaf.kind.__name__}"
@@ -360,19 +369,14 @@ def _report(module: torch.nn.Module, builder: NetworkBuilder, note: str) -> Conv
         remark = "starts anew at every time step" if entry.path in restarted else ""
         options = ", ".join(_options(builder.modules[entry.path], entry.leaf.options))
         rows.append(ConvertedModule(entry.path, source, target, options, remark))
-    called = {entry.path for entry in builder.runs.tape.entries if entry.leaf is not None}
-    leaves = [path for path, child in module.named_modules() if not list(child.children())]
-    unused = [path for path in leaves if path and path not in called and path not in _paths_used(builder)]
+    leaves = [path for path, child in module.named_modules() if path and not list(child.children())]
+    unused = [path for path in leaves if path not in builder.runs.tape.called]
     notes = [note] if note else []
     if unused:
         notes.append(f"never called, kept for state_dict only: {', '.join(unused)}")
     if not builder.runs.lengths:
         notes.append(f"runs exactly {builder.runs.loop.count} time steps, as forward does")
     return ConversionReport(tuple(rows), tuple(notes))
-
-
-def _paths_used(builder: NetworkBuilder) -> set[str]:
-    return {entry.path for entry in builder.runs.tape.entries}
 
 
 def _options(module: torch.nn.Module, names: tuple[str, ...]) -> list[str]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from jaxtyping import Array
+
 from snnax import Repeat, snn
 
 from .errors import WeightMappingError
@@ -151,7 +152,9 @@ class Converted(eqx.Module):
         slots, structure = jax.tree.flatten(self.blueprint.model)
         leaves, found = jax.tree.flatten(model)
         if structure != found:
-            raise WeightMappingError("the model has another structure than the converted one; expected its own, retrained")
+            raise WeightMappingError(
+                "the model has another structure than the converted one; expected its own, retrained"
+            )
         parameters = dict(self.parameters)
         for slot, leaf in zip(slots, leaves, strict=True):
             if isinstance(slot, Slot) and slot.key in parameters:
@@ -207,7 +210,9 @@ def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) 
             isinstance(size, str) or size == found for size, found in zip(expected, value.shape, strict=True)
         )
         if not fits:
-            raise ValueError(f"input '{spec.name}' must have shape ({', '.join(map(str, expected))}), found {value.shape}")
+            raise ValueError(
+                f"input '{spec.name}' must have shape ({', '.join(map(str, expected))}), found {value.shape}"
+            )
         for size, found in zip(expected, value.shape, strict=True):
             if isinstance(size, str) and sizes.setdefault(size, found) != found:
                 raise ValueError(f"input '{spec.name}' has {found} along {size}, other inputs have {sizes[size]}")

@@ -15,8 +15,9 @@ import torch
 from .converted import Converted
 from .errors import EquivalenceError
 from .frameworks import registry_for
+from .leaf import Leaf
 from .outside import outside_call
-from .recording import Entry, preserved, record, Tape
+from .recording import Entry, Tape, preserved, record
 from .report import table
 
 
@@ -111,12 +112,13 @@ def check_equivalence(
             inputs_require_grad=gradients,
         )
     with jax.enable_x64(True):
-        arrays = [jnp.asarray(x.numpy()) for x in doubled]
+        arrays = tuple(jnp.asarray(x.numpy()) for x in doubled)
         outputs, states, spikes = eqx.filter_jit(Converted._run)(converted.astype("float64"), arrays)
         calls = _neuron_calls(tape, converted)
         comparisons = _compare_spikes(calls, tape, spikes)
         comparisons += _compare_trees("output", structure_leaves(tape.result), structure_leaves(outputs), tape)
         comparisons += _compare_states(calls, tape, states)
+        zero = False
         if gradients:
             compared, zero = _compare_gradients(converted.astype("float64"), double, tape, arrays)
             comparisons += compared
@@ -125,7 +127,7 @@ def check_equivalence(
     vacuous = ""
     if counted and not any(counted.values()):
         vacuous = "no neuron spikes on these inputs; use inputs or weights that make the network spike"
-    elif gradients and zero:
+    elif zero:
         vacuous = "all gradients are zero on these inputs"
     return EquivalenceReport(tuple(comparisons), sum(counted.values()), silent, vacuous)
 
@@ -152,10 +154,15 @@ def _neuron_calls(tape: Tape, converted: Converted) -> dict[str, list[Entry]]:
     return calls
 
 
+def _leaf(entry: Entry) -> Leaf:
+    assert entry.leaf is not None
+    return entry.leaf
+
+
 def _count_spikes(calls: dict[str, list[Entry]], tape: Tape) -> dict[str, int]:
     counted = {}
     for path, entries in calls.items():
-        if entries[0].leaf.spikes:
+        if _leaf(entries[0]).spikes:
             counted[path] = sum(int((tape.tensors[entry.result.index] != 0).sum()) for entry in entries)
     return counted
 
@@ -165,7 +172,7 @@ def _compare_spikes(calls: dict[str, list[Entry]], tape: Tape, spikes: dict[str,
     for path, entries in calls.items():
         expected = np.stack([_numpy(tape.tensors[entry.result.index]) for entry in entries])
         found = np.asarray(spikes[path])
-        if not entries[0].leaf.spikes:
+        if not _leaf(entries[0]).spikes:
             comparisons.append(_compare("membrane", path, expected, found, VALUE_TOLERANCE))
             continue
         comparison = _compare("spikes", path, expected, found, 0.0)
@@ -182,7 +189,7 @@ def _compare_states(calls: dict[str, list[Entry]], tape: Tape, states: dict[str,
     comparisons = []
     for path, entries in calls.items():
         last = entries[-1]
-        for field, ref in zip(last.leaf.fields, last.state_out, strict=True):
+        for field, ref in zip(_leaf(last).fields, last.state_out, strict=True):
             expected, found = _numpy(tape.tensors[ref.index]), np.asarray(states[path][field])
             comparisons.append(_compare("final state", f"{path}.{field}", expected, found, VALUE_TOLERANCE))
     return comparisons
@@ -192,7 +199,9 @@ def _compare_trees(kind: str, expected: list, found: list, tape: Tape) -> list[C
     comparisons = []
     for (name, value), (_, other) in zip(expected, found, strict=True):
         if hasattr(value, "index"):
-            comparisons.append(_compare(kind, name, _numpy(tape.tensors[value.index]), np.asarray(other), VALUE_TOLERANCE))
+            comparisons.append(
+                _compare(kind, name, _numpy(tape.tensors[value.index]), np.asarray(other), VALUE_TOLERANCE)
+            )
     return comparisons
 
 
@@ -210,7 +219,7 @@ def _compare(kind: str, name: str, expected: np.ndarray, found: np.ndarray, tole
     return Comparison(kind, name, largest, tolerance)
 
 
-def _compare_gradients(converted: Converted, module: torch.nn.Module, tape: Tape, arrays: list) -> tuple[list, bool]:
+def _compare_gradients(converted: Converted, module: torch.nn.Module, tape: Tape, arrays: tuple) -> tuple[list, bool]:
     """Gradients of the sum of all floating outputs, each weighted by fixed random numbers."""
     random = np.random.default_rng(0)
     tensors = [tape.tensors[leaf.index] for _, leaf in structure_leaves(tape.result) if hasattr(leaf, "index")]

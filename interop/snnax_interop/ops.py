@@ -7,7 +7,7 @@ its counterpart. Functions see the batch axis where torch saw it. Where JAX's ow
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -133,9 +133,7 @@ def _avg_pool(spatial: int) -> Callable[..., Array]:
         if count_include_pad:
             ones = jnp.pad(ones, [(size, size) for size in sizes(padding, spatial)], constant_values=1)
             pads = tuple((0, max(high - low, 0)) for low, high in pads)
-        count = jax.lax.reduce_window(
-            ones, 0.0, jax.lax.add, window[-spatial:], strides[-spatial:], pads[-spatial:]
-        )
+        count = jax.lax.reduce_window(ones, 0.0, jax.lax.add, window[-spatial:], strides[-spatial:], pads[-spatial:])
         return total / count
 
     return avg_pool
@@ -313,9 +311,9 @@ def flatten(input, start_dim=0, end_dim=-1) -> Array:
     return input.reshape(*input.shape[:start], math.prod(input.shape[start : end + 1]), *input.shape[end + 1 :])
 
 
-def unflatten(input, dim, sizes=None, unflattened_size=None) -> Array:
+def unflatten(input, dim, sizes=None, unflattened_size=()) -> Array:
     dim = dim % input.ndim
-    return input.reshape(*input.shape[:dim], *(sizes or unflattened_size), *input.shape[dim + 1 :])
+    return input.reshape(*input.shape[:dim], *(unflattened_size if sizes is None else sizes), *input.shape[dim + 1 :])
 
 
 def _varargs(values: tuple[Any, ...]) -> tuple[int, ...]:
@@ -359,7 +357,7 @@ def repeat(input, *repeats, **named) -> Array:
     return jnp.tile(input, _varargs(repeats or (named["repeats"],)))
 
 
-class Steps(Sequence):
+class Steps:
     """A list of one value over time, as one array with time on axis 0."""
 
     def __init__(self, array: Array):
@@ -368,8 +366,8 @@ class Steps(Sequence):
     def __len__(self) -> int:
         return self.array.shape[0]
 
-    def __getitem__(self, index):
-        return Steps(self.array[index]) if isinstance(index, slice) else self.array[index]
+    def __iter__(self) -> Iterator[Array]:
+        return iter(self.array)
 
 
 def cat(tensors, dim=0) -> Array:

@@ -28,7 +28,9 @@ def outside_call(module: torch.nn.Module, count: int) -> Callable[..., Any]:
                 states = pytree.tree_map(lambda x: x, out[1:])
             outs.append(out)
         leaves, specs = zip(*(pytree.tree_flatten(out) for out in outs), strict=True)
-        stacked = [torch.stack(each) if isinstance(each[0], torch.Tensor) else each[0] for each in zip(*leaves, strict=True)]
+        stacked = [
+            torch.stack(each) if isinstance(each[0], torch.Tensor) else each[0] for each in zip(*leaves, strict=True)
+        ]
         return pytree.tree_unflatten(stacked, specs[0])
 
     return call

@@ -10,14 +10,15 @@ import contextlib
 import dataclasses
 import linecache
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import torch
-from torch.overrides import resolve_name, TorchFunctionMode
+from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils import _pytree as pytree
 
-from .errors import InteropError, RecordingError, UnsupportedModuleError
+from .errors import RecordingError, UnsupportedModuleError
 from .leaf import Leaf, NeuronCall, Registry
 
 
@@ -70,7 +71,7 @@ class Tape:
     """All calls of one run, in order.
 
     `tensors` holds every value by index, `names` the parameters and buffers among them; `dependent` are the values that
-    inputs go into, `parametric` those that parameters go into.
+    inputs go into, `parametric` those that parameters go into. `called` holds the paths of all modules that ran.
     """
 
     entries: list[Entry]
@@ -82,6 +83,7 @@ class Tape:
 
     parametric: set[int]
     shapes: list[tuple[int, ...]]
+    called: set[str]
 
     def is_constant(self, ref: Ref) -> bool:
         """Whether a value depends neither on the inputs nor on a parameter."""
@@ -101,6 +103,13 @@ def function_name(function: Any) -> str:
     return name.replace("torch.nn.functional.", "F.").replace("torch._C._nn.", "F.")
 
 
+def base_name(function: Any) -> str:
+    """A tensor function's `__name__`; of an attribute such as `.T`, the attribute's."""
+    owner = getattr(function, "__self__", None)
+    name = getattr(function, "__name__", "")
+    return getattr(owner, "__name__", name) if name == "__get__" else name
+
+
 def refs(tree: Any) -> list[Ref]:
     """All values in a structure, in order."""
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Ref)]
@@ -108,9 +117,9 @@ def refs(tree: Any) -> list[Ref]:
 
 # What tells Python something about a tensor other than its values.
 _METADATA = {
-    "size", "dim", "ndim", "numel", "nelement", "stride", "shape", "dtype", "device", "layout", "requires_grad", "is_leaf",
-    "get_device", "element_size", "__len__", "__hash__", "__repr__", "__str__", "__format__", "names", "is_sparse",
-    "is_cuda", "is_quantized", "is_contiguous", "is_floating_point", "is_complex", "is_signed", "grad_fn", "_version",
+    "size", "dim", "ndim", "numel", "nelement", "stride", "shape", "dtype", "device", "layout", "requires_grad",
+    "is_leaf", "get_device", "element_size", "__len__", "__hash__", "__repr__", "__str__", "__format__", "names",
+    "is_sparse", "is_cuda", "is_quantized", "is_contiguous", "is_floating_point", "is_complex", "is_signed", "grad_fn", "_version",
     "data_ptr", "storage_offset", "is_meta", "ndimension", "is_mkldnn", "is_nested", "type", "output_nr", "_is_view",
     "is_inference", "itemsize", "nbytes", "_base", "is_same_size", "is_pinned", "is_shared", "retains_grad", "grad",
     "is_xla", "is_mps", "is_xpu", "is_cpu", "is_neg", "is_conj",
@@ -127,7 +136,7 @@ class _Functions(TorchFunctionMode):
 
 
 class _Recorder:
-    def __init__(self, module: torch.nn.Module, registry: Registry):
+    def __init__(self, module: torch.nn.Module, registry: Registry, root: FrameType):
         self.registry = registry
         self.paths = {id(child): path for path, child in reversed(list(module.named_modules()))}
         self.entries: list[Entry] = []
@@ -139,8 +148,10 @@ class _Recorder:
         self.names: dict[int, str] = {}
         self.dependent: set[int] = set()
         self.parametric: set[int] = set()
+        self.called: set[str] = set()
         self.of_leaves: set[int] = set()
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
+        self.root = root
         self.paused = 0  # inside a leaf module, and in the recorder itself
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
             if id(tensor) not in self.refs:
@@ -196,14 +207,16 @@ class _Recorder:
 
     def line(self) -> tuple[tuple[Any, ...], str]:
         """The call site as a key, and the user's own line for people to read."""
-        frame = sys._getframe(2)
+        frame = sys._getframe()
         site, shown = [], ""
-        while frame is not None and frame.f_code is not record.__code__:
-            code = frame.f_code
-            site.append((code, frame.f_lasti))
-            if not shown and not _is_library(frame.f_globals.get("__name__", "")):
-                text = linecache.getline(code.co_filename, frame.f_lineno).strip()
-                shown = f"{code.co_filename}:{frame.f_lineno}: {text}"
+        while frame is not None and frame is not self.root:
+            name = frame.f_globals.get("__name__", "").split(".")[0]
+            if name not in _OWN:
+                code = frame.f_code
+                site.append((code, frame.f_lasti))
+                if not shown and name not in _LIBRARIES:
+                    text = linecache.getline(code.co_filename, frame.f_lineno).strip()
+                    shown = f"{code.co_filename}:{frame.f_lineno}: {text}"
             frame = frame.f_back
         return tuple(site), shown
 
@@ -228,9 +241,7 @@ class _Recorder:
         self.check_random(random_state, function_name(function))
         written = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
         produced = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
-        name = getattr(function, "__name__", "")
-        if name == "__get__":
-            name = function.__self__.__name__
+        name = base_name(function)
         if not produced and not written:
             if self.depends(before) and name not in _METADATA:
                 raise self.refuse(
@@ -253,9 +264,7 @@ class _Recorder:
         self.add(function, self.current_path(), before, outcome)
         return result
 
-    def add(
-        self, target: Any, path: str, before: Any, outcome: Any, leaf: Leaf | None = None, **extra: Any
-    ) -> None:
+    def add(self, target: Any, path: str, before: Any, outcome: Any, leaf: Leaf | None = None, **extra: Any) -> None:
         site, line = self.line()
         result = self.replace(outcome)
         args, kwargs = before
@@ -295,6 +304,7 @@ class _Recorder:
         leaf = None
         if not self.paused:
             path = self.paths.get(id(module))
+            self.called.add(path or "")
             if path is None:
                 raise UnsupportedModuleError(
                     f"a {type(module).__name__} that is no submodule of the network is called; make it an attribute",
@@ -343,11 +353,9 @@ class _Recorder:
 # Their values do not depend on the tensor that they are given.
 _CONSTANT_FUNCTIONS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 
-_LIBRARIES = ("torch.", "snntorch.", "norse.", "spikingjelly.", __package__ + ".")
-
-
-def _is_library(name: str) -> bool:
-    return (name + ".").startswith(_LIBRARIES)
+# Packages whose frames are between the user's code and a call; jaxtyping wraps the functions here when it checks types.
+_OWN = (__package__, "jaxtyping")
+_LIBRARIES = ("torch", "snntorch", "norse", "spikingjelly")
 
 
 def record(
@@ -365,7 +373,7 @@ def record(
     **Raises:** `RecordingError`, `UnsupportedModuleError`, `UnsupportedOptionError` with the module path and source
     line; what the module itself raises comes through.
     """
-    recorder = _Recorder(module, registry)
+    recorder = _Recorder(module, registry, sys._getframe())
     inputs = tuple(tensor.detach().clone() for tensor in inputs)
     for tensor in inputs:
         tensor.requires_grad_(inputs_require_grad and tensor.is_floating_point())
@@ -394,6 +402,7 @@ def record(
         recorder.dependent,
         recorder.parametric,
         recorder.shapes,
+        recorder.called,
     )
 
 

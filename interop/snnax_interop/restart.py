@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+
 from snnax import snn
 
 

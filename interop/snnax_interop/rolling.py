@@ -8,7 +8,7 @@ from torch.utils import _pytree as pytree
 
 from .errors import RecordingError
 from .ops import op_name
-from .recording import Entry, Ref, refs, Tape
+from .recording import Entry, Ref, Tape, base_name, refs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,8 +114,8 @@ def find_loop(tape: Tape) -> Loop | None:
     for index, entry in enumerate(tape.entries):
         if neurons[index] and not loop.start <= index < loop.stop:
             raise RecordingError(
-                f"the neuron '{entry.path}' is stepped outside of the time loop, or at some steps only\n  {entry.line}\n"
-                "Allowed: one loop that steps every neuron in the same way at every time step",
+                f"the neuron '{entry.path}' is stepped outside of the time loop, or at some steps only\n"
+                f"  {entry.line}\nAllowed: one loop that steps every neuron in the same way at every time step",
                 path=entry.path,
             )
     return loop
@@ -237,7 +237,7 @@ def _commuted(first: Entry, later: Entry) -> Entry:
     operands = (*first.args, *later.args)
     if (
         len(operands) == 4
-        and op_name(getattr(first.target, "__name__", "")) in ("add", "mul")
+        and op_name(base_name(first.target)) in ("add", "mul")
         and [isinstance(operand, Ref) for operand in operands] == [True, False, True, True]
     ):
         return dataclasses.replace(first, args=first.args[::-1])
@@ -276,7 +276,7 @@ def _unbound(tape: Tape, loop: Loop) -> dict[int, tuple[Sliced, int]]:
     """Values that `torch.unbind` (or iteration) took out of a sequence before the loop."""
     found = {}
     for entry in tape.entries[: loop.start]:
-        if entry.leaf is None and op_name(getattr(entry.target, "__name__", "")) == "unbind":
+        if entry.leaf is None and op_name(base_name(entry.target)) == "unbind":
             arguments = dict(zip(("input", "dim"), entry.args, strict=False)) | entry.kwargs
             base, dim = arguments["input"], arguments.get("dim", 0)
             axis = dim % len(tape.shape(base))
@@ -289,7 +289,7 @@ def _time_read(
     tape: Tape, steps: list[Entry], arguments: list[Any], varying: dict[int, list[Any]], entry: Entry
 ) -> tuple[Sliced, Any]:
     """A subscript whose integer runs with the time step."""
-    name = op_name(getattr(entry.target, "__name__", "")) if entry.leaf is None else ""
+    name = op_name(base_name(entry.target)) if entry.leaf is None else ""
     if name in ("getitem", "select") and len(varying) == 1 and len(arguments) == 1 and isinstance(arguments[0], Outer):
         (numbers,) = varying.values()
         base = arguments[0].ref
@@ -315,7 +315,7 @@ def _time_read(
 
 def _time_write(tape: Tape, steps: list[Entry], varying: dict[int, list[Any]], entry: Entry) -> int | None:
     """The axis along which an index assignment fills a tensor from its first place to its last; else None."""
-    if entry.leaf is not None or op_name(getattr(entry.target, "__name__", "")) != "setitem" or len(varying) != 1:
+    if entry.leaf is not None or op_name(base_name(entry.target)) != "setitem" or len(varying) != 1:
         return None
     (numbers,) = varying.values()
     shape = tape.shape(entry.args[0])
@@ -337,9 +337,6 @@ def _subscript_axis(index: Any, indices: list[Any], rank: int) -> tuple[int | No
         return None, ()
     (place,) = changing
     rest = tuple(item for other, item in enumerate(index) if other != place)
-    if Ellipsis in index[:place]:
-        axis = rank - (len(index) - place)
-    else:
-        axis = place
+    axis = rank - (len(index) - place) if Ellipsis in index[:place] else place
     trivial = all(item is Ellipsis or item == slice(None) for item in rest)
     return axis, () if trivial else rest

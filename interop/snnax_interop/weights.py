@@ -1,7 +1,6 @@
 """Parameters both ways: torch tensors by their state_dict keys, and where each of them sits in the native model."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -12,8 +11,7 @@ import torch
 from jaxtyping import Array
 
 from .call import Call
-from .errors import UnsupportedOptionError, WeightMappingError
-from .transfer import to_jax, to_torch
+from .transfer import to_jax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +49,9 @@ class Weights:
 
     def __init__(self, module: torch.nn.Module):
         self.keys = list(module.state_dict())
-        named = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+        named = dict(module.named_parameters(remove_duplicate=False)) | dict(
+            module.named_buffers(remove_duplicate=False)
+        )
         first: dict[int, str] = {}
         self.canonical = {key: first.setdefault(id(tensor), key) for key, tensor in named.items()}
         self.tensors = {key: named[key].detach() for key in dict.fromkeys(self.canonical.values())}
@@ -108,11 +108,14 @@ def torch_dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
+def is_held(dtype: torch.dtype) -> bool:
+    """Whether JAX has this floating point type: float64 only with `jax_enable_x64`."""
+    return dtype != torch.float64 or jax.dtypes.canonicalize_dtype(np.float64) == np.float64
+
+
 def stored_array(tensor: torch.Tensor) -> Array:
-    """A copy of a tensor as an array; dtypes that JAX does not hold here become their narrower kin."""
-    if not jax.config.jax_enable_x64:
-        tensor = {torch.float64: tensor.float, torch.int64: tensor.int}.get(tensor.dtype, lambda: tensor)()
-    return to_jax(tensor, copy="always")
+    """A copy of a tensor as an array; float64 becomes float32 where JAX does not hold it."""
+    return to_jax(tensor if is_held(tensor.dtype) else tensor.float(), copy="always")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from norse.torch.functional.leaky_integrator import li_feed_forward_step
 from norse.torch.functional.lif import lif_feed_forward_step
 from norse.torch.functional.threshold import threshold
+
 from snnax import snn, surrogate
 
 from ..leaf import Leaf, NeuronCall
@@ -116,7 +117,7 @@ def _build_li(module: Any, site: Site) -> snn.LI:
 
 
 def _split(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> NeuronCall:
-    given = dict(zip(("input_tensor", "state"), args, strict=False)) | kwargs
+    given = {**dict(zip(("input_tensor", "state"), args, strict=False)), **kwargs}
     state = given.get("state")
     out, new = result
     return NeuronCall(given["input_tensor"], None if state is None else (state.v, state.i), out, (new.v, new.i))

@@ -1,12 +1,13 @@
 """snnTorch 1.0."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
 import snntorch
 import torch
+
 from snnax import snn, surrogate
 
 from ..leaf import Leaf, NeuronCall
@@ -83,7 +84,11 @@ def surrogate_of(module: Any, path: str, leaf: Leaf) -> surrogate.AbstractSurrog
 
 
 # Bound methods that compute the reset; the `reset_mechanism` attributes may say something else than is computed.
-_RESETS = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
+_RESETS: dict[str, Literal["subtract", "zero", "none"]] = {
+    "_base_sub": "subtract",
+    "_base_zero": "zero",
+    "_base_int": "none",
+}
 
 
 def _build_leaky(module: Any, site: Site) -> snn.LIF:
@@ -96,7 +101,7 @@ def _build_leaky(module: Any, site: Site) -> snn.LIF:
             "reset_mechanism",
             stored,
             allowed=f"the mechanism it was built with, {reset!r}",
-            advice="snnTorch keeps computing that one after a change; build the neuron anew with the mechanism you want",
+            advice="snnTorch keeps computing that one after a change; build the neuron anew with the one you want",
         )
     if module.state_quant:
         raise LEAKY.refuse(path, "state_quant", module.state_quant, allowed="False", advice="Build it without")
@@ -163,7 +168,7 @@ def _reset_mem(module: Any) -> None:
 
 
 def _split_leaky(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> NeuronCall:
-    given = dict(zip(("input_", "mem"), args, strict=False)) | kwargs
+    given = {**dict(zip(("input_", "mem"), args, strict=False)), **kwargs}
     x, mem = given["input_"], given.get("mem")
     mem = kept[0] if mem is None else mem
     out = result[0] if isinstance(result, tuple) else result
