@@ -5,6 +5,7 @@ its counterpart. Functions see the batch axis where torch saw it. Where JAX's ow
 (`relu` and `abs` at 0, `clamp` at a bound), torch's is written out.
 """
 
+import itertools
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +45,7 @@ def _conv(spatial: int) -> Callable[..., Array]:
     return conv
 
 
-def sizes(value: int | Sequence[int], count: int) -> tuple[int, ...]:
+def sizes(value: int | Sequence[Any], count: int) -> tuple[Any, ...]:
     """One integer for each of `count` axes."""
     values = (value,) * count if isinstance(value, int) else tuple(value)
     return values * count if len(values) == 1 else values
@@ -95,29 +96,36 @@ def _max_pool(spatial: int) -> Callable[..., Array]:
         window, strides, pads, dilation = _pool_windows(
             input, spatial, kernel_size, stride, padding, dilation, ceil_mode
         )
-        fits = all(size % width == 0 for size, width in zip(input.shape, window, strict=True))
-        if window == strides and fits and not any(map(sum, pads)) and set(dilation) == {1}:
-            return _max_of_blocks(input, window[-spatial:])
-        return jax.lax.reduce_window(input, -jnp.inf, jax.lax.max, window, strides, pads, window_dilation=dilation)
+        padded = jnp.pad(input, pads, constant_values=-jnp.inf) if any(map(sum, pads)) else input
+        return _largest(_windows(padded, window, strides, dilation))
 
     return max_pool
 
 
-def _max_of_blocks(input: Array, window: Sequence[int]) -> Array:
-    """The maximum of windows side by side, without the scatter that the gradient of `reduce_window` is on a CPU.
+def _windows(input: Array, window: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> Array:
+    """The elements of every window, in row-major order, along a new last axis."""
+    counts = [
+        (size - step * (width - 1) - 1) // stride + 1
+        for size, width, stride, step in zip(input.shape, window, strides, dilation, strict=True)
+    ]
+    slices = []
+    for offsets in itertools.product(*map(range, window)):
+        starts = [offset * step for offset, step in zip(offsets, dilation, strict=True)]
+        limits = [
+            start + (count - 1) * stride + 1 for start, count, stride in zip(starts, counts, strides, strict=True)
+        ]
+        slices.append(jax.lax.slice(input, starts, limits, strides))
+    return jnp.stack(slices, axis=-1)
 
-    The first of equal elements gets the gradient, as in torch; among spikes, equals are the rule.
+
+def _largest(windows: Array) -> Array:
+    """The maximum along the last axis.
+
+    The first of equal elements gets the gradient, as in torch; among spikes, equals are the rule. The gradient of
+    `jax.lax.reduce_window` does the same, by a scatter that is slow on CPUs, and not for dilated windows.
     """
-    leading = input.ndim - len(window)
-    shape = list(input.shape[:leading])
-    for size, width in zip(input.shape[leading:], window, strict=True):
-        shape += [size // width, width]
-    blocks = input.reshape(shape)
-    inner = range(leading + 1, blocks.ndim, 2)
-    blocks = jnp.moveaxis(blocks, inner, range(-len(window), 0))
-    blocks = blocks.reshape(*blocks.shape[: -len(window)], math.prod(window))
-    first = jnp.argmax(blocks, axis=-1, keepdims=True) == jnp.arange(blocks.shape[-1])
-    return jnp.where(first, blocks, 0).sum(-1)
+    first = jnp.argmax(windows, axis=-1, keepdims=True) == jnp.arange(windows.shape[-1])
+    return jnp.where(first, windows, 0).sum(-1)
 
 
 def _avg_pool(spatial: int) -> Callable[..., Array]:
@@ -168,7 +176,8 @@ def batch_norm(
     if training or running_mean is None:
         raise NotImplementedError("batch statistics (training mode)")
     shape = (-1, *(1,) * (input.ndim - 2))
-    out = (input - running_mean.reshape(shape)) / jnp.sqrt(running_var.reshape(shape) + eps)
+    mean, variance = (jax.lax.stop_gradient(each).reshape(shape) for each in (running_mean, running_var))
+    out = (input - mean) / jnp.sqrt(variance + eps)
     out = out if weight is None else out * weight.reshape(shape)
     return out if bias is None else out + bias.reshape(shape)
 
@@ -196,7 +205,7 @@ def leaky_relu(input, negative_slope=0.01, inplace=False) -> Array:
 
 
 def elu(input, alpha=1.0, inplace=False) -> Array:
-    return jnp.where(input > 0, input, alpha * jnp.expm1(jnp.minimum(input, 0)))
+    return jnp.where(input > 0, input, alpha * jnp.expm1(jnp.where(input > 0, 0, input)))
 
 
 def gelu(input, approximate="none") -> Array:

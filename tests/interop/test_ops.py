@@ -1,0 +1,286 @@
+"""Every tensor function against torch: values and gradients, on ties, zeros and bounds too."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from snnax_interop.ops import ELEMENTWISE, OPS, Steps, op_name
+
+
+def _random(*shape, seed=0, scale=2.0):
+    """Numbers on a coarse grid: ties, zeros and the bounds of the functions below all occur."""
+    return np.asarray(np.round(np.random.default_rng(seed).normal(size=shape) * scale * 4) / 4)
+
+
+def _positive(*shape, seed=0):
+    return np.abs(_random(*shape, seed=seed)) + 0.5
+
+
+X = _random(2, 3, 4)
+Y = _random(2, 3, 4, seed=1)
+IMAGE = _random(2, 3, 8, 6)
+SPIKES = (_random(2, 3, 8, 6, seed=5) > 0).astype(np.float64)
+SIGNAL = _random(2, 3, 9)
+MASK = X > 0
+
+
+def _batch_norm(input, mean, variance, *args, **kwargs):
+    return F.batch_norm(input, mean.detach(), variance.detach(), *args, **kwargs)
+
+
+# Name, torch's function, arguments (arrays become tensors), keyword arguments.
+ROWS = [
+    ("linear", F.linear, (X, _random(5, 4, seed=2), _random(5, seed=3)), {}),
+    ("linear", F.linear, (X, _random(5, 4, seed=2)), {}),
+    ("conv1d", F.conv1d, (SIGNAL, _random(4, 3, 3, seed=2), _random(4, seed=3)), {"padding": 1, "stride": 2}),
+    ("conv1d", F.conv1d, (SIGNAL, _random(4, 3, 4, seed=2)), {"padding": "same"}),
+    (
+        "conv2d",
+        F.conv2d,
+        (IMAGE, _random(4, 3, 3, 2, seed=2), _random(4, seed=3)),
+        {"stride": (2, 1), "padding": (1, 0)},
+    ),
+    ("conv2d", F.conv2d, (IMAGE, _random(6, 1, 3, 3, seed=2)), {"groups": 3, "dilation": 2, "padding": "same"}),
+    ("conv2d", F.conv2d, (IMAGE[0], _random(6, 3, 3, 3, seed=2)), {"padding": "valid"}),
+    ("conv3d", F.conv3d, (_random(1, 2, 4, 4, 4), _random(3, 2, 2, 2, 2, seed=2)), {"stride": 2}),
+    ("max_pool1d", F.max_pool1d, (SIGNAL, 3), {}),
+    ("max_pool1d", F.max_pool1d, (SIGNAL, 2), {"stride": 2, "ceil_mode": True}),
+    ("max_pool2d", F.max_pool2d, (SPIKES, 2), {}),
+    ("max_pool2d", F.max_pool2d, (IMAGE, (4, 3)), {}),
+    ("max_pool2d", F.max_pool2d, (IMAGE, 3, 2, 1), {"ceil_mode": True}),
+    ("max_pool2d", F.max_pool2d, (IMAGE, 2, 1), {"dilation": (2, 1)}),
+    ("max_pool3d", F.max_pool3d, (_random(1, 2, 4, 4, 4), 2), {}),
+    ("avg_pool1d", F.avg_pool1d, (SIGNAL, 2), {"ceil_mode": True}),
+    ("avg_pool2d", F.avg_pool2d, (IMAGE, 2), {}),
+    ("avg_pool2d", F.avg_pool2d, (IMAGE, 3, 2, 1), {}),
+    ("avg_pool2d", F.avg_pool2d, (IMAGE, 3, 2, 1), {"count_include_pad": False, "ceil_mode": True}),
+    ("avg_pool2d", F.avg_pool2d, (IMAGE, 3, 2, 1), {"ceil_mode": True}),
+    ("avg_pool2d", F.avg_pool2d, (IMAGE, 3), {"divisor_override": 4}),
+    ("avg_pool3d", F.avg_pool3d, (_random(1, 2, 4, 4, 4), 2), {}),
+    ("adaptive_avg_pool1d", F.adaptive_avg_pool1d, (SIGNAL, 4), {}),
+    ("adaptive_avg_pool2d", F.adaptive_avg_pool2d, (IMAGE, (3, None)), {}),
+    ("adaptive_avg_pool2d", F.adaptive_avg_pool2d, (IMAGE, 1), {}),
+    (
+        "batch_norm",
+        _batch_norm,
+        (IMAGE, _random(3, seed=2), _positive(3, seed=3), _random(3, seed=4), _random(3, seed=6)),
+        {"eps": 1e-3},
+    ),
+    ("batch_norm", _batch_norm, (SIGNAL[:, :, 0], _random(3, seed=2), _positive(3, seed=3)), {}),
+    ("layer_norm", F.layer_norm, (X, [4], _random(4, seed=2), _random(4, seed=3)), {}),
+    ("layer_norm", F.layer_norm, (X, [3, 4]), {"eps": 1e-3}),
+    ("dropout", F.dropout, (X,), {"training": False}),
+    ("relu", F.relu, (X,), {}),
+    ("leaky_relu", F.leaky_relu, (X,), {"negative_slope": 0.2}),
+    ("elu", F.elu, (X,), {"alpha": 0.7}),
+    ("gelu", F.gelu, (X,), {}),
+    ("gelu", F.gelu, (X,), {"approximate": "tanh"}),
+    ("silu", F.silu, (X,), {}),
+    ("softplus", F.softplus, (X * 10,), {"beta": 2.0, "threshold": 5.0}),
+    ("hardtanh", F.hardtanh, (X,), {}),
+    ("sigmoid", torch.sigmoid, (X,), {}),
+    ("tanh", torch.tanh, (X,), {}),
+    ("softmax", F.softmax, (X,), {"dim": 1}),
+    ("log_softmax", F.log_softmax, (X,), {"dim": -1}),
+    ("exp", torch.exp, (X,), {}),
+    ("log", torch.log, (_positive(2, 3),), {}),
+    ("sqrt", torch.sqrt, (_positive(2, 3),), {}),
+    ("square", torch.square, (X,), {}),
+    ("sin", torch.sin, (X,), {}),
+    ("cos", torch.cos, (X,), {}),
+    ("sign", torch.sign, (X,), {}),
+    ("floor", torch.floor, (X,), {}),
+    ("ceil", torch.ceil, (X,), {}),
+    ("neg", torch.neg, (X,), {}),
+    ("reciprocal", torch.reciprocal, (_positive(2, 3),), {}),
+    ("abs", torch.abs, (X,), {}),
+    ("clamp", torch.clamp, (X, -1.0, 1.0), {}),
+    ("clamp", torch.clamp, (X,), {"min": 0.0}),
+    ("clip", torch.clip, (X,), {"max": 0.5}),
+    ("add", torch.add, (X, Y), {"alpha": 3}),
+    ("add", torch.add, (X, 2.0), {}),
+    ("sub", torch.sub, (X, Y), {}),
+    ("subtract", torch.subtract, (X, Y), {"alpha": 2}),
+    ("rsub", torch.rsub, (X, Y), {}),
+    ("mul", torch.mul, (X, Y), {}),
+    ("multiply", torch.multiply, (X, 3), {}),
+    ("div", torch.div, (X, _positive(4)), {}),
+    ("div", torch.div, (X, 0.75), {"rounding_mode": "floor"}),
+    ("divide", torch.divide, (X, 2), {}),
+    ("true_divide", torch.true_divide, (X, 2), {}),
+    ("rdiv", lambda input, other: other / input, (_positive(2, 3), 2.0), {}),
+    ("pow", torch.pow, (X, 2), {}),
+    ("pow", torch.pow, (_positive(2, 3), 1.5), {}),
+    ("rpow", lambda input, base: base**input, (X, 2.0), {}),
+    ("matmul", torch.matmul, (X, _random(4, 5, seed=2)), {}),
+    ("mm", torch.mm, (X[0], _random(4, 5, seed=2)), {}),
+    ("bmm", torch.bmm, (X, _random(2, 4, 5, seed=2)), {}),
+    ("maximum", torch.maximum, (X, Y), {}),
+    ("minimum", torch.minimum, (X, Y), {}),
+    ("gt", torch.gt, (X, 0), {}),
+    ("ge", torch.ge, (X, 0), {}),
+    ("lt", torch.lt, (X, Y), {}),
+    ("le", torch.le, (X, Y), {}),
+    ("eq", torch.eq, (X, 0), {}),
+    ("ne", torch.ne, (X, 0), {}),
+    ("logical_and", torch.logical_and, (MASK, Y > 0), {}),
+    ("logical_or", torch.logical_or, (MASK, Y > 0), {}),
+    ("logical_not", torch.logical_not, (MASK,), {}),
+    ("where", torch.where, (MASK, X, Y), {}),
+    ("sum", torch.sum, (X,), {}),
+    ("sum", torch.sum, (X,), {"dim": (0, 2), "keepdim": True}),
+    ("sum", torch.sum, (MASK,), {"dim": 1}),
+    ("mean", torch.mean, (X,), {"dim": 0}),
+    ("amax", torch.amax, (X,), {"dim": 1}),
+    ("amin", torch.amin, (X,), {"dim": (1, 2)}),
+    ("max", torch.max, (X,), {}),
+    ("max", torch.max, (X, 1), {}),
+    ("min", torch.min, (X,), {"dim": 2, "keepdim": True}),
+    ("argmax", torch.argmax, (X,), {"dim": 1}),
+    ("var", torch.var, (X,), {"dim": 1}),
+    ("std", torch.std, (X,), {"dim": 1, "unbiased": False}),
+    ("cumsum", torch.cumsum, (X,), {"dim": 0}),
+    ("flatten", torch.flatten, (X,), {"start_dim": 1}),
+    ("flatten", torch.flatten, (IMAGE, 1, 2), {}),
+    ("unflatten", torch.unflatten, (X, 2, (2, -1)), {}),
+    ("view", torch.Tensor.view, (X, 6, -1), {}),
+    ("view", torch.Tensor.view, (X, (6, 4)), {}),
+    ("reshape", torch.reshape, (X, (4, 6)), {}),
+    ("permute", torch.Tensor.permute, (X, 2, 0, 1), {}),
+    ("permute", torch.permute, (X,), {"dims": (1, 0, 2)}),
+    ("transpose", torch.transpose, (X, 0, -1), {}),
+    ("swapaxes", torch.swapaxes, (X, 0, 1), {}),
+    ("movedim", torch.movedim, (X, 0, 2), {}),
+    ("moveaxis", torch.moveaxis, (X, 2, 0), {}),
+    ("t", torch.t, (X[0],), {}),
+    ("T", lambda x: x.T, (X[0],), {}),
+    ("mT", lambda x: x.mT, (X,), {}),
+    ("squeeze", torch.squeeze, (X[:, :1], 1), {}),
+    ("squeeze", torch.squeeze, (X[:1, :1],), {}),
+    ("unsqueeze", torch.unsqueeze, (X, -1), {}),
+    ("expand", torch.Tensor.expand, (X, 5, -1, -1, 4), {}),
+    ("expand_as", torch.Tensor.expand_as, (X[:, :1], X), {}),
+    ("repeat", torch.Tensor.repeat, (X, 2, 1, 1, 3), {}),
+    ("cat", torch.cat, ([X, Y],), {"dim": 1}),
+    ("concat", torch.concat, ([X, Y],), {}),
+    ("concatenate", torch.concatenate, ([X, Y], -1), {}),
+    ("stack", torch.stack, ([X, Y],), {"dim": 2}),
+    ("unbind", torch.unbind, (X, 1), {}),
+    ("split", torch.split, (X, 3, 2), {}),
+    ("split", torch.split, (X, [1, 2]), {"dim": 1}),
+    ("chunk", torch.chunk, (X, 3, 2), {}),
+    ("getitem", lambda x, i: x[i], (X, (slice(None), 1)), {}),
+    ("getitem", lambda x, i: x[i], (X, (..., None, slice(1, 3))), {}),
+    ("select", torch.select, (X, 1, 2), {}),
+    ("narrow", torch.narrow, (X, 1, 1, 2), {}),
+    ("setitem", lambda x, i, v: x.index_put((torch.tensor(i),), v), (X, 1, Y[0]), {}),
+    ("clone", torch.clone, (X,), {}),
+    ("contiguous", torch.Tensor.contiguous, (X,), {}),
+    ("float", lambda x: x, (X,), {}),
+    ("float", torch.Tensor.float, (MASK,), {}),
+    ("detach", torch.detach, (X,), {}),
+    ("data", lambda x: x.data, (X,), {}),
+]
+
+
+def _name(row):
+    name, _, args, kwargs = row
+    shown = [str(x) for x in args if isinstance(x, int | float | str | tuple)]
+    return "-".join([name, *shown, *(f"{key}={value}" for key, value in kwargs.items())])
+
+
+def _tensor(value):
+    if isinstance(value, np.ndarray):
+        tensor = torch.from_numpy(value.copy())
+        return tensor.requires_grad_() if tensor.is_floating_point() else tensor
+    return [_tensor(each) for each in value] if isinstance(value, list) else value
+
+
+def _outputs(result):
+    return list(result) if isinstance(result, tuple | list) else [result]
+
+
+def _floats(args):
+    flat = [each for arg in args for each in (arg if isinstance(arg, list) else [arg])]
+    return [each for each in flat if isinstance(each, np.ndarray) and each.dtype == np.float64]
+
+
+def test_every_function_has_a_row():
+    assert {name for name, *_ in ROWS} | {"item"} == set(OPS)
+    assert set(OPS) >= ELEMENTWISE
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+@pytest.mark.parametrize("row", ROWS, ids=_name)
+def test_values_and_gradients_are_those_of_torch(row):
+    name, function, args, kwargs = row
+    tensors = [_tensor(arg) for arg in args]
+    expected = _outputs(function(*tensors, **kwargs))
+    floats = [x for t in tensors for x in (t if isinstance(t, list) else [t])]
+    floats = [x for x in floats if isinstance(x, torch.Tensor) and x.requires_grad]
+    weights = [_random(*x.shape, seed=9) for x in expected]
+
+    def run(values):
+        values = iter(values)
+
+        def place(arg):
+            if isinstance(arg, list):
+                return [place(each) for each in arg]
+            if isinstance(arg, np.ndarray):
+                return next(values) if arg.dtype == np.float64 else jnp.asarray(arg)
+            return arg
+
+        return _outputs(OPS[name](*map(place, args), **kwargs))
+
+    with jax.enable_x64(True):
+        given = [jnp.asarray(each) for each in _floats(args)]
+        found = run(given)
+        assert len(found) == len(expected)
+        for a, b in zip(found, expected, strict=True):
+            assert a.shape == tuple(b.shape)
+            np.testing.assert_allclose(np.asarray(a), b.detach().numpy(), rtol=1e-12, atol=1e-12)
+        terms = [(x * torch.from_numpy(w)).sum() for x, w in zip(expected, weights, strict=True) if x.requires_grad]
+        if not terms:
+            return
+        wanted = torch.autograd.grad(sum(terms), floats, allow_unused=True)
+
+        def loss(values):
+            outs = zip(run(values), weights, strict=True)
+            return sum(jnp.sum(x * w) for x, w in outs if jnp.issubdtype(x.dtype, jnp.floating))
+
+        for a, b in zip(jax.grad(loss)(given), wanted, strict=True):
+            b = np.zeros(a.shape) if b is None else b.numpy()
+            np.testing.assert_allclose(np.asarray(a), b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize("name", ["stack", "cat"])
+def test_a_list_over_time_held_as_one_array_joins_as_the_list_does(name, dim):
+    joined = OPS[name](Steps(jnp.asarray(X)), dim)
+    plain = OPS[name](list(jnp.asarray(X)), dim)
+    np.testing.assert_array_equal(joined, plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "op"),
+    [("__radd__", "add"), ("add_", "add"), ("__iadd__", "add"), ("__getitem__", "getitem"), ("__rtruediv__", "rdiv"),
+     ("__invert__", "logical_not"), ("relu_", "relu"), ("index", "index"), ("isub", "sub")],
+)  # fmt: skip
+def test_spellings_of_one_operation_share_its_name(name, op):
+    assert op_name(name) == op
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "kwargs", "what"),
+    [
+        ("max_pool2d", (IMAGE, 2), {"return_indices": True}, "return_indices"),
+        ("dropout", (X,), {"training": True}, "training"),
+        ("batch_norm", (X, None, None), {}, "batch statistics"),
+        ("max", (X, Y), {}, "torch.maximum"),
+    ],
+)
+def test_forms_that_are_not_converted_say_so(name, args, kwargs, what):
+    with pytest.raises(NotImplementedError, match=what):
+        OPS[name](*(jnp.asarray(x) if isinstance(x, np.ndarray) else x for x in args), **kwargs)
