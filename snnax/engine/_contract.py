@@ -34,8 +34,8 @@ class AbstractFunction(eqx.Module):
     """A stateless node that takes its inputs as separate arguments; any other node gets their sum."""
 
     @abc.abstractmethod
-    def __call__(self, *xs: Any) -> Any:
-        """One time step: `inputs -> output`."""
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """One time step: `inputs -> output`, with as many arguments as there are inputs and no others."""
 
 
 class AbstractContainer(eqx.Module):
@@ -60,16 +60,14 @@ class AbstractContainer(eqx.Module):
 @functools.cache
 def _takes_key(kind: type) -> bool:
     # Not where `key` would only vanish in **kwargs: those of eqx.Partial or eqx.filter_jit go on to any function.
-    return "key" in inspect.signature(kind.__call__).parameters
+    return issubclass(kind, eqx.Module) and "key" in inspect.signature(kind.__call__).parameters
 
 
 def call_stateless(node: Any, args: tuple[Any, ...], key: Any) -> Any:
     """Call a node without state; only Equinox modules that have a `key` argument get one."""
     if isinstance(node, AbstractFunction):
         return node(*args)
-    if isinstance(node, eqx.Module) and _takes_key(type(node)):
-        return node(add(args), key=key)
-    return node(add(args))
+    return node(add(args), key=key) if _takes_key(type(node)) else node(add(args))
 
 
 def container_inputs(node: AbstractContainer, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._contract import AbstractContainer, AbstractLayer, add, call_stateless, container_inputs
+from ._contract import AbstractContainer, AbstractFunction, AbstractLayer, add, call_stateless, container_inputs
 from ._wiring import Previous, Source, State, Wiring
 
 
@@ -100,8 +100,7 @@ def init_states(model: AbstractContainer, key: Any, input_shape: Any) -> Any:
 def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The input shapes of every node and the shapes of the delayed sources, by abstract evaluation.
 
-    A node that reads a delayed source whose shape is not known yet is evaluated on what is known; a second round
-    fills the rest in.
+    A node that reads a delayed source whose shape is not known yet is evaluated on what is known, if that is summed.
     """
     wiring = model.wiring
     nodes = model.named_nodes
@@ -126,8 +125,7 @@ def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, 
             node = nodes[name]
             args = tuple(map(read, sources[name]))
             known = tuple(arg for arg in args if arg is not None)
-            summed = isinstance(node, AbstractLayer) and known
-            if len(known) == len(args) or summed:
+            if len(known) == len(args) or (known and _is_summed(node)):
                 states[name], values[name] = _evaluate(name, node, known)
                 inputs[name] = known
                 if isinstance(node, AbstractContainer):
@@ -139,6 +137,13 @@ def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, 
             )
         waiting = [name for name in waiting if name not in found]
     return inputs, {str(edge): read(edge) for edge in wiring.previous}
+
+
+def _is_summed(node: Any) -> bool:
+    """Whether a node gets the sum of its sources, so that one of them tells its input shape."""
+    if isinstance(node, AbstractContainer):
+        return len(node.wiring.inputs) == 1
+    return not isinstance(node, AbstractFunction)
 
 
 def _evaluate(name: str, node: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -161,7 +166,7 @@ def _evaluate(name: str, node: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
         ) from error
 
 
-def _summed_shape(args: tuple[Any, ...] | None) -> tuple[int, ...] | None:
+def _summed_shape(args: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
     return None if args is None else jnp.broadcast_shapes(*(arg.shape for arg in args))
 
 

@@ -82,8 +82,8 @@ class Wiring:
 
     def is_cycle(self, component: tuple[str, ...]) -> bool:
         """Whether the nodes of a component depend on their own past."""
-        sources = dict(self.sources)
-        return len(component) > 1 or any(origin(source) == component[0] for source in sources[component[0]])
+        first = component[0]
+        return len(component) > 1 or any(origin(source) == first for source in dict(self.sources)[first])
 
 
 def wire(

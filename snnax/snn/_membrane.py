@@ -1,7 +1,7 @@
 """What the membranes of LIF and LI share: their parameters, their rest, and one step of integration."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
@@ -20,7 +20,7 @@ def membrane_parameters(
 
     **Raises:** `ValueError` for options that are unknown or do not go together.
     """
-    decays = list(decay_constants) if isinstance(decay_constants, list | tuple) else [decay_constants]
+    decays: list[Any] = list(decay_constants) if isinstance(decay_constants, list | tuple) else [decay_constants]
     if len(decays) not in (1, 2):
         raise ValueError(f"decay_constants are [membrane] or [membrane, synapse], found {len(decays)} values")
     if input_scale not in ("unit", "one_minus_decay"):

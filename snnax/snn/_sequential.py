@@ -38,7 +38,7 @@ class Sequential(AbstractModel):
         self.layers = layers
 
     @property
-    def wiring(self) -> Wiring:
+    def wiring(self) -> Wiring:  # pyright: ignore[reportIncompatibleVariableOverride]
         return _chain(len(self.layers))
 
     @property

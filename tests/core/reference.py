@@ -62,8 +62,8 @@ def parameters(values: dict[str, float], size: int) -> dict[str, Dual]:
 
 def neuron(
     xs: np.ndarray,
-    v: np.ndarray,
-    i: np.ndarray,
+    first_v: np.ndarray,
+    first_i: np.ndarray,
     given: dict[str, float],
     *,
     reset: str = "none",
@@ -73,15 +73,15 @@ def neuron(
     winner_take_all: bool = False,
     synapse_order: str | None = None,
     input_scale: str = "unit",
-) -> tuple[list[Dual], Dual, Dual | None]:
+) -> tuple[list[Dual], Dual, Dual]:
     """Spikes of every time step, last membrane, last current, for inputs `(time, n)` that are multiplied by `gain`.
 
     Without a `threshold` the neuron does not spike and the first result holds the membranes.
     """
     p = parameters(given, xs.shape[1])
     beta = p["decay_mem"]
-    v, i = lift(v, beta), lift(i, beta) if synapse_order else None
-    outs = []
+    v, i = lift(first_v, beta), lift(first_i, beta)
+    outs: list[Dual] = []
     for x in xs:
         drive = p["gain"] * x
         if synapse_order == "decay-jump-read":

@@ -1,9 +1,11 @@
 """The tests run with the annotations of snnax switched on; a switch that is off would show here."""
+# pyright: reportArgumentType=false
 
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+
 from snnax import snn, surrogate
 
 

@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 
 import pytest
+
 import snnax
 
 
@@ -15,9 +16,12 @@ MODULES = ["snnax", *(module.name for module in pkgutil.walk_packages(snnax.__pa
 
 def examples(module):
     """The tests of all docstrings, read from the source: the annotation checks wrap functions, and hide them so."""
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef
-    nodes = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, documented)]
-    named = {getattr(node, "name", module.__name__): ast.get_docstring(node) for node in nodes}
+    nodes = ast.walk(ast.parse(inspect.getsource(module)))
+    named = {
+        getattr(node, "name", module.__name__): ast.get_docstring(node)
+        for node in nodes
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+    }
     parse = doctest.DocTestParser().get_doctest
     return [parse(text, dict(vars(module)), name, module.__file__, None) for name, text in named.items() if text]
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from snnax import snn, surrogate
 
 from .reference import neuron
@@ -12,7 +13,7 @@ from .reference import neuron
 RESETS = ["subtract", "zero", "value", "none"]
 DELAYS = [False, True, "undone"]
 # Powers of two throughout: all arithmetic is exact, and membranes land exactly on the threshold of 1.
-GRID = dict(gain=1.0, decay_mem=0.5, threshold=1.0, v_reset=0.25, amplitude=2.0)
+GRID = {"gain": 1.0, "decay_mem": 0.5, "threshold": 1.0, "v_reset": 0.25, "amplitude": 2.0}
 
 
 def firing(reset, p, **options):
@@ -44,7 +45,7 @@ def test_spikes_membranes_and_gradients_follow_the_equations(
     inputs, reset, reset_delay, detach_reset, spike_at_threshold
 ):
     xs, v = inputs
-    options = dict(reset_delay=reset_delay, detach_reset=detach_reset, spike_at_threshold=spike_at_threshold)
+    options = {"reset_delay": reset_delay, "detach_reset": detach_reset, "spike_at_threshold": spike_at_threshold}
     given = {name: value for name, value in GRID.items() if reset == "value" or name != "v_reset"}
     outs, last, _ = neuron(xs, v, v, given, reset=reset, **options)
     weights = np.cos(np.arange(xs.size)).reshape(xs.shape)
@@ -152,9 +153,9 @@ def test_a_truth_value_means_the_rule_that_it_is_equal_to(unchecked, delay):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(reset="substract"), "reset must be 'subtract', 'zero', 'none' or a value, found 'substract'"),
-        (dict(reset_delay="twice"), "reset_delay must be False, True or 'undone', found 'twice'"),
-        (dict(reset_delay=2), "reset_delay must be False, True or 'undone', found 2"),
+        ({"reset": "substract"}, "reset must be 'subtract', 'zero', 'none' or a value, found 'substract'"),
+        ({"reset_delay": "twice"}, "reset_delay must be False, True or 'undone', found 'twice'"),
+        ({"reset_delay": 2}, "reset_delay must be False, True or 'undone', found 2"),
     ],
 )
 @pytest.mark.parametrize("kind", [snn.Firing, lambda **options: snn.LIF(3, 0.9, **options), lambda **o: snn.IF(3, **o)])

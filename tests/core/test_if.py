@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from snnax import snn, surrogate
 
 from .reference import neuron
@@ -36,8 +37,8 @@ def test_the_firing_rate_is_the_input_over_the_threshold(x64):
 @pytest.mark.parametrize("reset_delay", [False, True, "undone"])
 def test_an_if_neuron_is_a_lif_neuron_without_decay(x64, reset, reset_delay, detach_reset):
     xs, zeros = np.random.default_rng(3).uniform(-0.3, 1.0, (7, 4)), np.zeros(4)
-    given = dict(gain=1.0, threshold=0.8, decay_mem=1.0) | (dict(v_reset=0.3) if reset == "value" else {})
-    options = dict(reset_delay=reset_delay, detach_reset=detach_reset)
+    given = {"gain": 1.0, "threshold": 0.8, "decay_mem": 1.0} | ({"v_reset": 0.3} if reset == "value" else {})
+    options = {"reset_delay": reset_delay, "detach_reset": detach_reset}
     outs, last, _ = neuron(xs, zeros, zeros, given, reset=reset, **options)
 
     def total(gain, threshold):

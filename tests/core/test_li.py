@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+
 from snnax import snn
 
 
@@ -66,7 +67,7 @@ def test_a_rate_gives_the_same_as_its_factor(x64, input_scale):
 @pytest.mark.parametrize("order", EXPONENTS)
 def test_gradients_equal_finite_differences(x64, getkey, order, decay):
     def run(decay_mem, decay_syn, v_leak, xs):
-        options = dict(v_leak=v_leak, synapse_order=order, input_scale="one_minus_decay")
+        options = {"v_leak": v_leak, "synapse_order": order, "input_scale": "one_minus_decay"}
         return membranes_of(snn.LI(3, [decay(decay_mem), decay(decay_syn)], **options), xs)
 
     def membranes_of(layer, xs):

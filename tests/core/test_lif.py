@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+
 from snnax import snn
 
 from .reference import neuron
@@ -13,10 +14,16 @@ from .reference import neuron
 
 ORDERS = ["decay-jump-read", "jump-read-decay", "read-decay-jump", "jump-decay-read"]
 RESETS = ["subtract", "zero", "value", "none"]
-PARAMETERS = dict(
-    gain=1.3, decay_mem=0.83, decay_syn=0.61, threshold=0.7, v_reset=-0.15, v_leak=0.11, amplitude=1.7
-)
-NUM_STEPS, SIZE = 6, 7
+PARAMETERS = {
+    "gain": 1.3,
+    "decay_mem": 0.83,
+    "decay_syn": 0.61,
+    "threshold": 0.7,
+    "v_reset": -0.15,
+    "v_leak": 0.11,
+    "amplitude": 1.7,
+}
+NUM_STEPS, SIZE = 4, 7
 
 
 def lif(p, synapse_order, input_scale, reset, **options):
@@ -45,8 +52,8 @@ def test_spikes_states_and_gradients_follow_the_equations(
     used |= {"v_leak"} if input_scale == "one_minus_decay" else set()
     used |= {"v_reset"} if reset == "value" else set()
     given = {name: value for name, value in PARAMETERS.items() if name in used}
-    options = dict(reset=reset, reset_delay=reset_delay, detach_reset=detach_reset)
-    options |= dict(synapse_order=synapse_order, input_scale=input_scale)
+    options = {"reset": reset, "reset_delay": reset_delay, "detach_reset": detach_reset}
+    options |= {"synapse_order": synapse_order, "input_scale": input_scale}
     outs, last_v, last_i = neuron(xs, v, i, given, **options)
     weights = np.cos(np.arange(xs.size)).reshape(xs.shape)
 
@@ -64,7 +71,9 @@ def test_spikes_states_and_gradients_follow_the_equations(
     np.testing.assert_array_equal(found, [out.value for out in outs])
     np.testing.assert_allclose(state.v, last_v.value, rtol=1e-12, atol=1e-14)
     assert 0 < np.count_nonzero(found) < found.size
-    expected = sum(out.tangent @ weight for out, weight in zip(outs, weights, strict=True)) + last_v.tangent @ weights[0]
+    expected = (
+        sum(out.tangent @ weight for out, weight in zip(outs, weights, strict=True)) + last_v.tangent @ weights[0]
+    )
     if synapse_order:
         np.testing.assert_allclose(state.i, last_i.value, rtol=1e-12)
         expected = expected + last_i.tangent @ weights[1]
@@ -77,7 +86,7 @@ def test_gradients_below_threshold_equal_finite_differences(x64, getkey, order):
     xs = jax.random.normal(getkey(), (5, 3))
 
     def membrane(decay_mem, decay_syn, v_leak, xs):
-        options = dict(v_leak=v_leak, synapse_order=order, input_scale="one_minus_decay")
+        options = {"v_leak": v_leak, "synapse_order": order, "input_scale": "one_minus_decay"}
         model = snn.Sequential(snn.LIF(3, [decay_mem, decay_syn], 1e9, "none", **options))
         return model(model.init_states(), xs)[0][0].v
 
@@ -94,7 +103,13 @@ def test_decays_thresholds_and_resets_act_per_neuron(x64):
     model = snn.Sequential(layer)
     states, outs = model(model.init_states(), jnp.asarray(xs))
     for n in range(3):
-        given = dict(decay_mem=decays[n], decay_syn=decays[n] / 2, threshold=thresholds[n], v_reset=values[n], gain=1.0)
+        given = {
+            "decay_mem": decays[n],
+            "decay_syn": decays[n] / 2,
+            "threshold": thresholds[n],
+            "v_reset": values[n],
+            "gain": 1.0,
+        }
         one = neuron(xs[:, [n]], 0 * ones[:1], 0 * ones[:1], given, reset="value", synapse_order="decay-jump-read")
         assert outs[0][:, n].tolist() == [out.value[0] for out in one[0]]
         np.testing.assert_allclose(states[0].v[n], one[1].value[0], rtol=1e-12)
@@ -136,15 +151,15 @@ def test_there_are_one_or_two_decays(kind, count):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(synapse_order="jump"), r"synapse_order must be one of \('decay-jump-read', .*\), found 'jump'"),
-        (dict(input_scale="double"), "input_scale must be 'unit' or 'one_minus_decay', found 'double'"),
-        (dict(v_leak=0.1), "v_leak needs input_scale='one_minus_decay'"),
-        (dict(shape=(3, -1)), r"a shape has no negative sizes, found \(3, -1\)"),
+        ({"synapse_order": "jump"}, r"synapse_order must be one of \('decay-jump-read', .*\), found 'jump'"),
+        ({"input_scale": "double"}, "input_scale must be 'unit' or 'one_minus_decay', found 'double'"),
+        ({"v_leak": 0.1}, "v_leak needs input_scale='one_minus_decay'"),
+        ({"shape": (3, -1)}, r"a shape has no negative sizes, found \(3, -1\)"),
     ],
 )
 def test_options_that_are_unknown_or_do_not_go_together_are_refused(unchecked, kind, options, message):
     with pytest.raises(ValueError, match=message):
-        kind(**(dict(shape=3, decay_constants=0.9) | options))
+        kind(**({"shape": 3, "decay_constants": 0.9} | options))
 
 
 def test_a_shape_must_be_integers(unchecked):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+
 from snnax import snn, surrogate
 
 
@@ -119,4 +120,4 @@ def test_a_slope_held_in_an_array_works_under_jit_and_gets_no_gradient():
 
 def test_a_surrogate_without_relaxation_cannot_be_made():
     with pytest.raises(TypeError, match="abstract"):
-        surrogate.AbstractSurrogate()
+        surrogate.AbstractSurrogate()  # pyright: ignore[reportAbstractUsage]

@@ -1,0 +1,266 @@
+"""Stepwise defines what a model computes; layerwise computes the same, with everything stateless out of the loop."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.extend import core
+
+from snnax import Repeat, engine, snn
+
+from .networks import CASES, lif, linear
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+    """Most of the time goes into compiling programs that run once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+# Both engines do the same arithmetic in float64; only the order of sums differs (matrix products, gradients over time).
+RTOL, ATOL = 1e-10, 1e-12
+
+
+def weighted(tree):
+    """A number that depends on every element, each with a weight of its own."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return sum(
+        (jnp.sum(leaf * jnp.cos(jnp.arange(1.0, leaf.size + 1.0)).reshape(leaf.shape)) for leaf in leaves),
+        jnp.zeros(()),
+    )
+
+
+def evaluate(run, model, states, xs, key):
+    """Outputs, final states, and the gradients with respect to parameters, first states and inputs."""
+
+    @eqx.filter_value_and_grad(has_aux=True)
+    def value(arguments):
+        model, states, xs = arguments
+        after, outs = model(states, xs, key, engine=run)
+        return weighted((after, outs)), (after, outs)
+
+    (_, results), gradients = value((model, states, xs))
+    return results, gradients
+
+
+@eqx.filter_jit
+def both(model, states, xs, key):
+    return tuple(evaluate(run, model, states, xs, key) for run in (engine.stepwise, engine.layerwise))
+
+
+def first_states(case):
+    """States that are not zero, so that their gradients are not trivial."""
+    states = case.model.init_states(input_shape=case.input_shape)
+    leaves, structure = jax.tree.flatten(states)
+    return jax.tree.unflatten(structure, [leaf + 0.1 * (k + 1) for k, leaf in enumerate(leaves)])
+
+
+def assert_equal_trees(found, expected):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), jax.tree_util.keystr(path)
+        np.testing.assert_allclose(a, b, rtol=RTOL, atol=ATOL, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_engines_agree_in_outputs_states_and_gradients(x64, getkey, name):
+    case = CASES[name](getkey, 7)
+    stepwise, layerwise = both(case.model, first_states(case), case.xs, case.key)
+    assert_equal_trees(layerwise, stepwise)
+    (_, outs), gradients = stepwise
+    rasters = [out for out in jax.tree.leaves(outs) if jnp.all((out == 0) | (out == 1))]
+    assert all(raster.sum() > 0 for raster in rasters), "a silent layer"
+    assert any(raster.sum() < raster.size for raster in rasters), "no spikes, or nothing else"
+    for path, leaf in jax.tree.leaves_with_path(gradients):
+        assert jnp.any(leaf != 0), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("num_steps", [0, 1, 2])
+@pytest.mark.parametrize("name", CASES)
+def test_engines_agree_on_short_sequences(x64, getkey, name, num_steps):
+    case = CASES[name](getkey, num_steps)
+    states = first_states(case)
+
+    @eqx.filter_jit
+    def run(model, states, xs):
+        return tuple(model(states, xs, case.key, engine=run) for run in (engine.stepwise, engine.layerwise))
+
+    stepwise, layerwise = run(case.model, states, case.xs)
+    assert_equal_trees(layerwise, stepwise)
+    assert all(out.shape[0] == num_steps for out in jax.tree.leaves(stepwise[1]))
+    if num_steps == 0:
+        assert_equal_trees(stepwise[0], states)
+
+
+@pytest.mark.parametrize("name", ["chain", "feedback_through_a_layer", "repeated_input"])
+def test_gradients_agree_on_the_empty_sequence(x64, getkey, name):
+    case = CASES[name](getkey, 0)
+    stepwise, layerwise = both(case.model, first_states(case), case.xs, case.key)
+    assert_equal_trees(layerwise, stepwise)
+
+
+def split(xs, at):
+    is_repeat = lambda x: isinstance(x, Repeat)  # noqa: E731
+    early = jax.tree.map(lambda x: Repeat(x.value, at) if is_repeat(x) else x[:at], xs, is_leaf=is_repeat)
+    late = jax.tree.map(lambda x: Repeat(x.value, x.num_steps - at) if is_repeat(x) else x[at:], xs, is_leaf=is_repeat)
+    return early, late
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "dropout" not in name])
+def test_going_on_from_the_returned_states_equals_one_long_run(x64, getkey, name):
+    case = CASES[name](getkey, 7)
+
+    @eqx.filter_jit
+    def runs(model, states, xs):
+        early, late = split(xs, 3)
+        between, first = model(states, early)
+        after, second = model(between, late)
+        return (after, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)), model(states, xs)
+
+    assert_equal_trees(*runs(case.model, first_states(case), case.xs))
+
+
+@pytest.mark.parametrize("run", [engine.layerwise, engine.stepwise])
+@pytest.mark.parametrize("name", ["chain", "cycle_of_two", "sequential_in_graph_with_fan_in", "states_as_sources"])
+def test_a_batch_is_what_its_samples_are(x64, getkey, name, run):
+    cases = [CASES[name](getkey, 5) for _ in range(3)]
+    model, states = cases[0].model, first_states(cases[0])
+    xs = jnp.stack([case.xs for case in cases])
+    _, together = eqx.filter_jit(jax.vmap(lambda xs: model(states, xs, engine=run)))(xs)
+    for sample in range(3):
+        alone = model(states, xs[sample], engine=run)[1]
+        assert_equal_trees(jax.tree.map(lambda x: x[sample], together), alone)  # noqa: B023
+
+
+@pytest.mark.parametrize("run", [engine.layerwise, engine.stepwise])
+def test_a_batch_of_repeated_inputs_is_a_repeated_batch(getkey, run):
+    model = snn.Sequential(linear(getkey), lif())
+    values = 5 * jax.random.normal(getkey(), (4, 3))
+    states = model.init_states()
+    _, outs = jax.vmap(lambda xs: model(states, xs, engine=run))(Repeat(values, 6))
+    assert outs[-1].shape == (4, 6, 3)
+    np.testing.assert_array_equal(outs[-1][2], model(states, Repeat(values[2], 6), engine=run)[1][-1])
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_dropout_differs_at_every_step_and_is_the_same_in_both_engines(getkey, repeat):
+    model = snn.Sequential(eqx.nn.Dropout(0.5), snn.Sequential(eqx.nn.Dropout(0.5)), eqx.nn.Dropout(0.5))
+    xs, key = Repeat(jnp.ones(64), 5) if repeat else jnp.ones((5, 64)), getkey()
+    masks, expected = (
+        model([None, [None], None], xs, key, engine=run)[1] for run in (engine.layerwise, engine.stepwise)
+    )
+    assert eqx.tree_equal(masks, expected)
+    for mask in masks:
+        assert len({step.tobytes() for step in np.asarray(mask)}) == 5
+    ratios = np.asarray(masks[1] / jnp.where(masks[0] > 0, masks[0], 1.0))
+    assert np.any((np.asarray(masks[0]) > 0) & (ratios == 0)), "the layers share their masks"
+    other = model([None, [None], None], xs, getkey())[1]
+    assert not eqx.tree_equal(masks, other)
+
+
+def equations(jaxpr, inside=()):
+    """All equations of a program, each with the names of the primitives around it."""
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        yield name, equation, inside
+        for parameter in jax.tree.leaves(
+            equation.params, is_leaf=lambda x: isinstance(x, core.ClosedJaxpr | core.Jaxpr)
+        ):
+            if isinstance(parameter, core.ClosedJaxpr | core.Jaxpr):
+                program = parameter.jaxpr if isinstance(parameter, core.ClosedJaxpr) else parameter
+                yield from equations(program, (*inside, name))
+
+
+def products(model, states, xs, run):
+    """Matrix products and convolutions: (inside a scan?, shape of the result)."""
+    arrays, static = eqx.partition((model, states, xs), eqx.is_array)
+
+    def forward(arrays):
+        model, states, xs = eqx.combine(arrays, static)
+        return model(states, xs, engine=run)
+
+    program = jax.make_jaxpr(forward)(arrays).jaxpr
+    return [
+        ("scan" in inside, equation.outvars[0].aval.shape)
+        for name, equation, inside in equations(program)
+        if name in ("dot_general", "conv_general_dilated")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "in_scan"),
+    [
+        ("chain", 0),
+        ("convolutions", 0),
+        ("sequential_in_sequential", 0),
+        ("sequential_in_graph_with_fan_in", 0),
+        ("skip_connection", 0),
+        ("tied_layers", 1),  # the second of two uses is in a loop
+        ("cycle_of_two", 1),  # of three linear layers
+        ("feedback_through_a_layer", 1),  # of two
+    ],
+)
+def test_stateless_layers_are_out_of_the_loop(getkey, name, in_scan):
+    case = CASES[name](getkey, 7)
+    states = case.model.init_states(input_shape=case.input_shape)
+    stepwise = products(case.model, states, case.xs, engine.stepwise)
+    layerwise = products(case.model, states, case.xs, engine.layerwise)
+    assert all(inside for inside, _ in stepwise)
+    assert len(stepwise) == len(layerwise) > in_scan
+    assert sum(inside for inside, _ in layerwise) == in_scan
+    assert all(shape[0] == 7 or 7 in shape for inside, shape in layerwise if not inside)
+
+
+def test_what_reads_only_repeated_inputs_is_computed_once(getkey):
+    model = snn.Sequential(linear(getkey), jnp.tanh, snn.Sequential(linear(getkey)), lif())
+    assert products(model, model.init_states(), Repeat(jnp.ones(3), 7), engine.layerwise) == [(False, (3,))] * 2
+    varying = products(model, model.init_states(), jnp.ones((7, 3)), engine.layerwise)
+    assert [(inside, sorted(shape)) for inside, shape in varying] == [(False, [3, 7])] * 2
+
+
+def test_a_function_of_repeated_and_varying_inputs_repeats_only_what_varies(getkey):
+    weight = linear(getkey)
+    nodes = {"mix": snn.Lambda(lambda still, moving: weight(still) * moving)}
+    model = snn.Graph(nodes, {"mix": ["still", "moving"]}, "mix", inputs=("still", "moving"))
+    xs = Repeat(jnp.ones(3), 7), jnp.ones((7, 3))
+    assert products(model, model.init_states(), xs, engine.layerwise) == [(False, (3,))]
+
+
+def test_a_constant_is_computed_once_also_where_a_key_is_given(getkey):
+    nodes = {"bias": snn.Value(jnp.ones(3)), "fc": linear(getkey), "lif": lif()}
+    model = snn.Graph(nodes, {"fc": "bias", "lif": ["fc", "input"]}, "lif")
+    states, xs, key = model.init_states(), jnp.ones((7, 3)), getkey()
+    with_key = lambda *args, **_: engine.layerwise(*args, key=key)  # noqa: E731
+    assert products(model, states, xs, with_key) == [(False, (3,))]
+
+
+def test_a_repeated_input_becomes_a_sequence_in_the_outputs():
+    model = snn.Sequential(jnp.tanh)
+    _, outs = model(model.init_states(), Repeat(jnp.ones(2), 3))
+    assert outs[-1].shape == (3, 2)
+    assert Repeat({"a": jnp.ones(2)}, 3).sequence()["a"].shape == (3, 2)
+    assert Repeat(jnp.float32(1), 0).sequence().shape == (0,)
+
+
+def test_both_engines_compile_under_jit_without_being_told_apart(getkey):
+    case = CASES["feedback_through_a_layer"](getkey, 7)
+    states = case.model.init_states(input_shape=case.input_shape)
+    results = [
+        eqx.filter_jit(case.model)(states, case.xs, engine=run)[1][-1] for run in (engine.layerwise, engine.stepwise)
+    ]
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-6)
+
+
+def test_an_engine_may_be_given_by_the_user(getkey):
+    seen = []
+
+    def spy(model, states, xs, *, key=None):
+        seen.append(key)
+        return engine.stepwise(model, states, xs, key=key)
+
+    model = snn.Sequential(snn.LIF(3, 0.9))
+    model(model.init_states(), jnp.ones((2, 3)), engine=spy)
+    assert seen == [None]
