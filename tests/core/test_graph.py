@@ -269,3 +269,15 @@ def test_training_a_graph_compiles_once_and_lowers_the_loss(getkey):
             losses.append(float(value))
     assert traces == 1
     assert losses[-1] < losses[0]
+
+
+def test_one_input_may_be_named_by_a_plain_string():
+    graph = snn.Graph({"lif": snn.LIF(3, 0.9)}, {"lif": "image"}, "lif", inputs="image")
+    assert graph.wiring.inputs == ("image",)
+
+
+def test_states_that_are_missing_are_named():
+    graph = snn.Graph({"lif": snn.LIF(3, 0.9)}, {"lif": ["input", snn.Previous("lif", (3,))]}, "lif")
+    states = graph.init_states()
+    with pytest.raises(ValueError, match=r"states of \['lif'\] are missing"):
+        graph({key: state for key, state in states.items() if key != "lif"}, jnp.ones((2, 3)))

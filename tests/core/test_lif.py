@@ -165,3 +165,10 @@ def test_options_that_are_unknown_or_do_not_go_together_are_refused(unchecked, k
 def test_a_shape_must_be_integers(unchecked):
     with pytest.raises(TypeError, match="float"):
         snn.LIF((2.5,), 0.9)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("make", [lambda **o: snn.LIF(3, 0.9, **o), lambda **o: snn.IF(3, **o)])
+@pytest.mark.parametrize("shape", [(2, 3), (4,)])
+def test_parameters_that_are_larger_than_the_neurons_are_refused_where_states_are_made(make, shape):
+    with pytest.raises(ValueError, match=r"neurons of shape \(3,\) cannot have parameters of shape"):
+        make(threshold=jnp.ones(shape)).init_state()

@@ -45,7 +45,10 @@ class TimeFirst(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(12, 10)
         self.lif1 = snntorch.Leaky(
-            beta=torch.linspace(0.5, 0.95, 10), learn_beta=True, threshold=torch.linspace(0.5, 1.5, 10), learn_threshold=True
+            beta=torch.linspace(0.5, 0.95, 10),
+            learn_beta=True,
+            threshold=torch.linspace(0.5, 1.5, 10),
+            learn_threshold=True,
         )
         self.fc2 = nn.Linear(10, 4, bias=False)
         self.out = snntorch.Leaky(beta=0.7, reset_mechanism="none", learn_beta=True)
@@ -187,7 +190,9 @@ class Signal(nn.Module):
         self.conv = nn.Conv1d(3, 4, 3, padding="same")
         self.pool = nn.MaxPool1d(2)
         self.lif = snntorch.Leaky(
-            beta=torch.tensor([0.9, 0.8, 0.7, 0.6]).reshape(4, 1), graded_spikes_factor=0.5, learn_graded_spikes_factor=True
+            beta=torch.tensor([0.9, 0.8, 0.7, 0.6]).reshape(4, 1),
+            graded_spikes_factor=0.5,
+            learn_graded_spikes_factor=True,
         )
         self.flatten = nn.Flatten()
         self.fc = nn.Linear(16, 3)
@@ -237,7 +242,9 @@ class NorseCells(nn.Module):
         self.conv = nn.Conv2d(1, 3, 3)
         self.lif1 = norse.LIFCell(p=norse.LIFParameters(v_th=torch.as_tensor(0.2), alpha=torch.as_tensor(50.0)))
         self.fc = nn.Linear(27, 8)
-        self.lif2 = norse.LIFCell(p=norse.LIFParameters(v_th=torch.as_tensor(0.1), method="tanh", alpha=torch.as_tensor(2.0)))
+        self.lif2 = norse.LIFCell(
+            p=norse.LIFParameters(v_th=torch.as_tensor(0.1), method="tanh", alpha=torch.as_tensor(2.0))
+        )
         self.out = nn.Linear(8, 4, bias=False)
         self.readout = norse.LICell(p=norse.LIParameters(v_leak=torch.as_tensor(0.1)))
 
@@ -319,7 +326,10 @@ def _sequential_state():
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A network with example inputs, inputs of another batch size, and of another length where that is free."""
+    """A network with example inputs, inputs of another batch size, and of another length where that is free.
+
+    Inputs are uniform up to `scale`; `gain` multiplies the weights of the layers, so that no neuron is silent on them.
+    """
 
     make: Callable[[], nn.Module]
     example: tuple[int, ...]
@@ -327,10 +337,16 @@ class Case:
     other_length: tuple[int, ...] | None = None
     scale: float = 3.0
     loop: str = "inside"
+    gain: float = 1.0
 
     def build(self, seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
-        return self.make()
+        module = self.make()
+        with torch.no_grad():
+            for child in module.modules():
+                if isinstance(child, nn.Linear | nn.Conv1d | nn.Conv2d):
+                    child.weight *= self.gain
+        return module
 
     def inputs(self, shape: tuple[int, ...], seed: int = 1, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -344,18 +360,20 @@ class Case:
 
 CASES = {
     "static input, global bound": Case(StaticLoop, (4, 20), (7, 20)),
-    "time first": Case(TimeFirst, (5, 3, 12), (5, 6, 12), (9, 2, 12)),
+    "time first": Case(TimeFirst, (5, 3, 12), (5, 6, 12), (9, 2, 12), gain=4.0),
     "batch first": Case(BatchFirst, (3, 6, 8), (5, 6, 8), (2, 11, 8)),
-    "convolutional frames": Case(Convolutional, (4, 2, 2, 10, 10), (4, 5, 2, 10, 10), (7, 1, 2, 10, 10), 2.0),
-    "nested blocks": Case(Blocks, (4, 6), (1, 6)),
+    "convolutional frames": Case(Convolutional, (4, 2, 2, 10, 10), (4, 5, 2, 10, 10), (7, 1, 2, 10, 10), 2.0, gain=4.0),
+    "nested blocks": Case(Blocks, (4, 6), (1, 6), gain=3.0),
     "feedback by hand": Case(Recurrent, (3, 8, 7), (6, 8, 7), (2, 5, 7)),
     "implicit state": Case(ImplicitState, (4, 6, 5), (2, 6, 5), (3, 4, 5), 4.0),
     "time last": Case(Signal, (3, 3, 8, 6), (5, 3, 8, 6), (2, 3, 8, 9), 4.0),
     "winner take all": Case(Competition, (4, 7, 9), (2, 7, 9), (3, 5, 9), 1.0),
     "norse cells": Case(NorseCells, (6, 2, 1, 6, 6), (6, 4, 1, 6, 6), (9, 3, 1, 6, 6), 4.0),
-    "sequential, loop outside": Case(_sequential, (5, 3, 1, 8, 8), (5, 6, 1, 8, 8), (8, 2, 1, 8, 8), 4.0, "outside"),
-    "one step per call": Case(OneStep, (5, 4, 10), (5, 2, 10), (9, 3, 10), 2.0, "outside"),
-    "state arguments": Case(StateArguments, (5, 4, 6), (5, 2, 6), (9, 3, 6), 3.0, "outside"),
+    "sequential, loop outside": Case(
+        _sequential, (5, 3, 1, 8, 8), (5, 6, 1, 8, 8), (8, 2, 1, 8, 8), 4.0, "outside", gain=5.0
+    ),
+    "one step per call": Case(OneStep, (5, 4, 10), (5, 2, 10), (9, 3, 10), 2.0, "outside", gain=6.0),
+    "state arguments": Case(StateArguments, (5, 4, 6), (5, 2, 6), (9, 3, 6), 3.0, "outside", gain=2.0),
     "state reset at every call": Case(Forgetful, (5, 4, 6), (5, 2, 6), (9, 3, 6), 5.0, "outside"),
     "norse SequentialState": Case(_sequential_state, (6, 3, 8), (6, 5, 8), (11, 2, 8), 20.0, "outside"),
 }

@@ -1,0 +1,682 @@
+"""What cannot be converted exactly is refused: with the place, the source line, and the module as it was."""
+
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+import snntorch
+import torch
+import torch.nn.functional as F
+from snnax_interop import (
+    EquivalenceError,
+    InteropError,
+    MissingDependencyError,
+    RecordingError,
+    TransferError,
+    UnsupportedModuleError,
+    UnsupportedOptionError,
+    WeightMappingError,
+    from_torch,
+    to_jax,
+)
+from snntorch import utils
+from test_convert import assert_unchanged, photograph
+from torch import nn
+
+
+@pytest.fixture
+def unchecked():
+    """Users run without the type checks that pytest adds, and meet the library's own."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def sequence(time: int = 5, batch: int = 3) -> torch.Tensor:
+    return torch.rand((time, batch, 4), generator=torch.Generator().manual_seed(1)) * 6
+
+
+class Net(nn.Module):
+    """A layer and a neuron over time; subclasses change one thing."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.lif = snntorch.Leaky(beta=0.9)
+        self.extra = self.make_extra()
+
+    def make_extra(self):
+        return None
+
+    def start(self, x):
+        return self.lif.reset_mem()
+
+    def current(self, x, t, mem):
+        return self.fc(x[t])
+
+    def finish(self, spikes, x):
+        return torch.stack(spikes)
+
+    def forward(self, x):
+        mem = self.start(x)
+        spikes = []
+        for t in range(x.shape[0]):
+            spk, mem = self.lif(self.current(x, t, mem), mem)
+            spikes.append(spk)
+        return self.finish(spikes, x)
+
+
+def refused(module, error, match, *, path="", line="", example=None, loop="inside"):
+    """Refused with this message, at this path, showing this source line; the module is left as it was."""
+    before = photograph(module)
+    with pytest.raises(error, match=match) as caught:
+        from_torch(module, (sequence(),) if example is None else example, loop=loop)
+    assert_unchanged(before, module)
+    if isinstance(caught.value, InteropError):
+        assert caught.value.path == path
+        assert path in str(caught.value)
+    assert line in str(caught.value)
+    return caught.value
+
+
+# Values that steer Python
+
+
+class BranchOnMean(Net):
+    def current(self, x, t, mem):
+        if mem.mean() > 0:
+            return self.fc(x[t])
+        return self.fc(x[t]) * 2
+
+
+class Item(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]) * x[t].max().item()
+
+
+class FloatOf(Net):
+    def finish(self, spikes, x):
+        return torch.stack(spikes) * float(x.sum())
+
+
+class NumpyOf(Net):
+    def finish(self, spikes, x):
+        return torch.stack(spikes) * torch.from_numpy(x.numpy()).sum()
+
+
+class Halting(Net):
+    def forward(self, x):
+        mem = self.start(x)
+        spikes, t = [], 0
+        while not spikes or spikes[-1].sum() < 3:
+            spk, mem = self.lif(self.fc(x[t]), mem)
+            spikes.append(spk)
+            t += 1
+        return torch.stack(spikes)
+
+
+class ForgottenByTolist(Net):
+    def current(self, x, t, mem):
+        return self.fc(torch.tensor(x[t].tolist()))
+
+
+class InBlock(Net):
+    """The fault lies inside of a submodule, whose path is named."""
+
+    class Gate(nn.Module):
+        def forward(self, x):
+            return x if bool(x.any()) else x * 0
+
+    def make_extra(self):
+        return self.Gate()
+
+    def current(self, x, t, mem):
+        return self.extra(self.fc(x[t]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "line"),
+    [
+        (BranchOnMean, "", "if mem.mean() > 0:"),
+        (Item, "", "x[t].max().item()"),
+        (FloatOf, "", "float(x.sum())"),
+        (NumpyOf, "", "torch.from_numpy(x.numpy())"),
+        (Halting, "", "while not spikes or spikes[-1].sum() < 3:"),
+        (ForgottenByTolist, "", "torch.tensor(x[t].tolist())"),
+        (InBlock, "extra", "return x if bool(x.any()) else x * 0"),
+    ],
+)
+def test_control_flow_on_values_is_refused(kind, path, line):
+    error = refused(
+        kind(), RecordingError, "takes values out of a tensor that depends on the inputs", path=path, line=line
+    )
+    assert "Use tensor functions" in str(error)
+
+
+def test_an_early_stop_by_torch_equal_is_refused():
+    class Stop(Net):
+        def current(self, x, t, mem):
+            if torch.equal(x[t], x[t] * 2):
+                raise ValueError
+            return self.fc(x[t])
+
+    refused(Stop(), RecordingError, "takes values out of a tensor", line="if torch.equal(x[t], x[t] * 2):")
+
+
+# Random numbers
+
+
+class Rand(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]) + torch.rand(4)
+
+
+class RandLike(Net):
+    def start(self, x):
+        return torch.rand_like(x[0])
+
+
+class Bernoulli(Net):
+    def current(self, x, t, mem):
+        return self.fc(torch.bernoulli(x[t] / 6))
+
+
+class RandomModule(Net):
+    """A layer made anew in every call, with weights drawn from the generator."""
+
+    def current(self, x, t, mem):
+        return nn.Linear(4, 4)(self.fc(x[t]))
+
+
+class FunctionalDropout(Net):
+    def current(self, x, t, mem):
+        return F.dropout(self.fc(x[t]), 0.3, training=True)
+
+
+class Dropout(Net):
+    def make_extra(self):
+        return nn.Dropout(0.3)
+
+    def current(self, x, t, mem):
+        return self.extra(self.fc(x[t]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "match", "line"),
+    [
+        (Rand, "", "rand draws random numbers inside forward", "self.fc(x[t]) + torch.rand(4)"),
+        (RandLike, "", "rand_like draws random numbers inside forward", "return torch.rand_like(x[0])"),
+        (Bernoulli, "", "bernoulli draws random numbers inside forward", "torch.bernoulli(x[t] / 6)"),
+        (
+            FunctionalDropout,
+            "",
+            "dropout draws random numbers inside forward",
+            "F.dropout(self.fc(x[t]), 0.3, training",
+        ),
+        (RandomModule, "", "draws random numbers inside forward", "return nn.Linear(4, 4)(self.fc(x[t]))"),
+        (Dropout, "extra", r"Dropout.*draws random numbers inside forward", "return self.extra(self.fc(x[t]))"),
+    ],
+)
+def test_random_numbers_are_refused(kind, path, match, line):
+    error = refused(kind().train(), RecordingError, match, path=path, line=line)
+    assert "module.eval()" in str(error)
+
+
+def test_dropout_in_evaluation_mode_converts():
+    assert len(from_torch(Dropout().eval(), (sequence(),)).report) >= 2
+
+
+# Gradients and hooks of the user's own
+
+
+class OwnGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return (x > 0).float()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient
+
+
+class OwnFunction(Net):
+    def current(self, x, t, mem):
+        return OwnGradient.apply(self.fc(x[t]))
+
+
+class OwnFunctionOfInputs(Net):
+    """Nothing here requires a gradient unless the inputs do, so the function leaves no trace in the graph."""
+
+    def current(self, x, t, mem):
+        return self.fc(OwnGradient.apply(x[t] - 3))
+
+
+@pytest.mark.parametrize("kind", [OwnFunction, OwnFunctionOfInputs])
+def test_autograd_functions_are_refused(kind):
+    refused(kind(), RecordingError, "defines its own gradient", line="OwnGradient.apply(")
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+@pytest.mark.parametrize("path", ["fc", "lif", ""])
+def test_hooks_are_refused(path, register):
+    module = Net()
+    getattr(module.get_submodule(path), register)(lambda *args: None)
+    refused(module, UnsupportedModuleError, r"has forward hooks.*handle\.remove\(\)", path=path)
+
+
+# Modules and functions
+
+
+class Recurrent(Net):
+    def make_extra(self):
+        return nn.LSTM(4, 4)
+
+    def current(self, x, t, mem):
+        return self.extra(self.fc(x[t]))[0]
+
+
+class SubclassedNeuron(Net):
+    class Own(snntorch.Leaky):
+        def forward(self, x, mem=None):
+            return super().forward(x * 2, mem)
+
+    def __init__(self):
+        super().__init__()
+        self.lif = self.Own(beta=0.9)
+
+
+class OtherModule(Net):
+    def __init__(self):
+        super().__init__()
+        self.hidden = [nn.ReLU()]
+
+    def current(self, x, t, mem):
+        return self.hidden[0](self.fc(x[t]))
+
+
+def test_unknown_library_modules_are_refused_with_what_is_allowed():
+    error = refused(
+        Recurrent(), UnsupportedModuleError, r"torch's LSTM cannot be converted\. Allowed of torch: ", path="extra"
+    )
+    assert "Linear" in str(error) and error.framework == "torch"
+
+
+def test_subclasses_of_neurons_are_refused():
+    refused(SubclassedNeuron(), UnsupportedModuleError, "Own is a subclass of the neuron Leaky", path="lif")
+
+
+@pytest.mark.parametrize("kind", [OtherModule])
+def test_modules_that_are_no_attributes_are_refused(kind):
+    refused(
+        kind(), UnsupportedModuleError, "a ReLU that is no submodule of the network is called; make it an attribute"
+    )
+
+
+class Function(Net):
+    def current(self, x, t, mem):
+        return torch.fft.fft(self.fc(x[t])).real
+
+
+class InBlockFunction(InBlock):
+    class Gate(nn.Module):
+        def forward(self, x):
+            return torch.erf(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "name", "line"),
+    [
+        (Function, "", "fft", "torch.fft.fft(self.fc(x[t])).real"),
+        (InBlockFunction, "extra", "erf", "return torch.erf(x)"),
+    ],
+)
+def test_unknown_functions_are_refused_with_what_is_allowed(kind, path, name, line):
+    error = refused(kind(), RecordingError, rf"the function .*{name} cannot be converted", path=path, line=line)
+    assert "relu" in str(error)
+
+
+# Loops
+
+
+class SomeSteps(Net):
+    def forward(self, x):
+        mem = self.start(x)
+        spikes = []
+        for t in range(x.shape[0]):
+            cur = self.fc(x[t])
+            if t % 2 == 0:
+                spk, mem = self.lif(cur, mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+class ResetSometimes(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t])
+
+    def forward(self, x):
+        mem = self.start(x)
+        spikes = []
+        for t in range(x.shape[0]):
+            if t == 2:
+                mem = torch.zeros(x.shape[1], 4)
+            spk, mem = self.lif(self.fc(x[t]), mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+class ScaledByStep(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]) * (t + 1)
+
+
+class Backwards(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[x.shape[0] - 1 - t])
+
+
+class StartsAtOne(Net):
+    def start(self, x):
+        return torch.ones(x.shape[1], 4)
+
+
+class StartsAtParameter(Net):
+    def __init__(self):
+        super().__init__()
+        self.initial = nn.Parameter(torch.rand(4))
+
+    def start(self, x):
+        return self.initial.expand(x.shape[1], 4)
+
+
+class StateOfAnother(Net):
+    def forward(self, x):
+        mem = self.start(x)
+        spikes = []
+        for t in range(x.shape[0]):
+            spk, mem = self.lif(self.fc(x[t]), mem)
+            mem = mem * 0.5
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+class NoLoop(Net):
+    def forward(self, x):
+        return self.lif(self.fc(x))[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "match", "path", "line"),
+    [
+        (SomeSteps, "step", "lif", "self.lif(cur, mem)"),
+        (
+            ResetSometimes,
+            "the time steps of the loop differ|reset at some time steps only",
+            "lif",
+            "self.lif(self.fc(x[t]), mem)",
+        ),
+        (ScaledByStep, "changes from step to step: ", "", "return self.fc(x[t]) * (t + 1)"),
+        (Backwards, "changes from step to step: ", "", "return self.fc(x[x.shape[0] - 1 - t])"),
+        (StartsAtOne, "does not start from zero", "lif", "self.lif(self.current(x, t, mem), mem)"),
+        (StartsAtParameter, "does not start from zero", "lif", "self.lif(self.current(x, t, mem), mem)"),
+        (StateOfAnother, "does not come from its own last step", "lif", "self.lif(self.fc(x[t]), mem)"),
+        (NoLoop, "no time loop was found in forward", "", ""),
+    ],
+)
+def test_loops_whose_steps_differ_are_refused(kind, match, path, line):
+    refused(kind(), RecordingError, match, path=path, line=line)
+
+
+def test_a_single_time_step_is_refused_inside():
+    error = refused(Net(), RecordingError, "no time loop was found", example=(sequence(1),))
+    assert "pass a longer example" in str(error)
+
+
+def test_a_network_without_neurons_is_refused():
+    refused(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), RecordingError, "no neuron that is stepped", loop="auto")
+
+
+# Memory and the batch
+
+
+class WriteIntoView(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        cur[:, 0].mul_(2)
+        return cur
+
+
+class WriteIntoInput(Net):
+    def current(self, x, t, mem):
+        x[t].clamp_(max=2)
+        return self.fc(x[t])
+
+
+class SumOverBatch(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]) + self.fc(x[t]).sum(0)
+
+
+class MeanOfAll(Net):
+    def finish(self, spikes, x):
+        return torch.stack(spikes).mean()
+
+
+class Shuffled(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]).flip(0)
+
+
+class FoldedOutput(Net):
+    def finish(self, spikes, x):
+        return torch.cat(spikes, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"), [(WriteIntoView, "cur[:, 0].mul_(2)"), (WriteIntoInput, "x[t].clamp_(max=2)")]
+)
+def test_writes_into_shared_memory_are_refused(kind, line):
+    refused(kind(), RecordingError, "writes into memory that another tensor shares", line=line)
+
+
+@pytest.mark.parametrize(
+    ("kind", "match", "line"),
+    [
+        (SumOverBatch, "mixes the samples of a batch", "self.fc(x[t]).sum(0)"),
+        (MeanOfAll, "mixes the samples of a batch", "torch.stack(spikes).mean()"),
+        (Shuffled, "cannot be converted", "self.fc(x[t]).flip(0)"),
+        (FoldedOutput, "batch is folded into another axis", ""),
+    ],
+)
+def test_what_mixes_samples_is_refused(kind, match, line):
+    refused(kind(), RecordingError, match, line=line)
+
+
+def test_a_branch_on_the_batch_size_is_refused():
+    class Branch(Net):
+        def current(self, x, t, mem):
+            return self.fc(x[t]) if x.shape[1] == 3 else torch.relu(self.fc(x[t]))
+
+    refused(
+        Branch(), RecordingError, "does something else with another batch size", line="self.fc(x[t]) if x.shape[1] == 3"
+    )
+
+
+def test_a_result_without_tensors_is_refused():
+    class Nothing(Net):
+        def finish(self, spikes, x):
+            return None
+
+    refused(Nothing(), RecordingError, "forward returns no tensor")
+
+
+def test_a_result_that_ignores_the_loop_is_refused():
+    class Ignores(Net):
+        def finish(self, spikes, x):
+            return x * 2
+
+    refused(Ignores(), RecordingError, "does not depend on the time loop")
+
+
+# Arguments of from_torch
+
+
+@pytest.mark.parametrize(
+    ("example", "error", "match"),
+    [
+        ((np.ones((5, 3, 4), np.float32),), TypeError, r"must be a tuple of torch tensors.*found \['ndarray'\]"),
+        ((sequence(), 3), TypeError, r"must be a tuple of torch tensors.*found \['Tensor', 'int'\]"),
+        ((), TypeError, "must be a tuple of torch tensors"),
+        ((torch.zeros(5, 0, 4),), ValueError, r"example input 0 is empty, of shape \(5, 0, 4\)"),
+        ((torch.full((5, 3, 4), torch.nan),), ValueError, "example input 0 holds NaN or infinity"),
+        ((torch.full((5, 3, 4), torch.inf),), ValueError, "example input 0 holds NaN or infinity"),
+        ((sequence().double(),), TransferError, r"'input 0' is float64, which JAX holds only with .*jax_enable_x64"),
+        ((sequence().to("meta"),), TransferError, "'input 0' is on meta"),
+    ],
+    ids=["NumPy", "number", "none", "empty", "NaN", "infinity", "float64", "meta"],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_bad_examples_are_refused(example, error, match):
+    path = "input 0" if error is TransferError else ""
+    refused(Net(), error, match, example=example, path=path)
+
+
+def test_float64_modules_are_refused_without_x64():
+    refused(Net().double(), TransferError, "'fc.weight' is float64, which JAX holds only with", path="fc.weight")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_bad_loop_values_and_modules_are_refused():
+    refused(Net(), ValueError, "loop must be 'inside', 'outside' or 'auto', found 'both'", loop="both")
+    with pytest.raises(TypeError, match=r"module must be a torch\.nn\.Module, found function"):
+        from_torch(lambda x: x, (sequence(),))
+
+
+# Inputs of a converted network
+
+
+class TwoInputs(Net):
+    def forward(self, x, gain):
+        mem = self.start(x)
+        spikes = []
+        for t in range(x.shape[0]):
+            spk, mem = self.lif(self.fc(x[t]) * gain, mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+@pytest.fixture(scope="module")
+def converted():
+    torch.manual_seed(0)
+    return from_torch(TwoInputs(), (sequence(), torch.ones(3, 4)))
+
+
+X, GAIN = jnp.ones((5, 3, 4)), jnp.ones((3, 4))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "match"),
+    [
+        ((X,), ValueError, r"expected 2 inputs \['x', 'gain'\], found 1"),
+        ((X, GAIN, GAIN), ValueError, r"expected 2 inputs \['x', 'gain'\], found 3"),
+        ((X[..., :3], GAIN), ValueError, r"input 'x' must have shape \(time, batch, 4\), found \(5, 3, 3\)"),
+        ((X[0], GAIN), ValueError, r"input 'x' must have shape \(time, batch, 4\), found \(3, 4\)"),
+        ((X, GAIN[:2]), ValueError, r"input 'gain' has 2 along batch, other inputs have 3"),
+        ((X.astype(jnp.int32), GAIN), TypeError, r"input 'x' must have dtype float32, found int32; cast it"),
+        ((X, GAIN.astype(jnp.bfloat16)), TypeError, r"input 'gain' must have dtype float32, found bfloat16; cast it"),
+        ((sequence(), GAIN), TypeError, r"input 'x' is a torch tensor; convert it with snnax_interop\.to_jax"),
+        (([1.0], GAIN), TypeError, r"input 'x' must be a JAX or NumPy array, found list"),
+    ],
+)
+def test_a_converted_network_names_what_it_expects_and_what_it_found(converted, inputs, error, match):
+    with pytest.raises(error, match=match):
+        converted(*inputs)
+
+
+def test_a_network_of_fixed_length_names_its_length():
+    class Fixed(Net):
+        def forward(self, x):
+            mem = self.start(x)
+            spikes = []
+            for t in range(5):
+                spk, mem = self.lif(self.fc(x[t]), mem)
+                spikes.append(spk)
+            return torch.stack(spikes)
+
+    converted = from_torch(Fixed(), (sequence(),))
+    assert "runs exactly 5 time steps" in str(converted.report)
+    with pytest.raises(ValueError, match=r"input 'x' must have shape \(.*\), found \(4, 3, 4\)|has 4 along time"):
+        converted(to_jax(sequence(4)))
+
+
+def test_float64_needs_x64_here_too(converted):
+    with pytest.raises(ValueError, match="float64 needs jax_enable_x64"):
+        converted.astype("float64")
+
+
+def test_a_trained_model_of_another_structure_is_refused(converted):
+    with pytest.raises(WeightMappingError, match="another structure"):
+        converted.with_model(jax.tree.map(lambda x: x, [converted.model]))
+
+
+def test_other_networks_in_the_process_do_not_matter():
+    """`utils.reset` also touches neurons of networks that have nothing to do with this one."""
+
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.lif = snntorch.Leaky(beta=0.9, init_hidden=True)
+
+        def forward(self, x):
+            utils.reset(self)
+            return torch.stack([self.lif(self.fc(x[t])) for t in range(x.shape[0])])
+
+    trained = Hidden()
+    trained(sequence()).sum().backward()
+    assert trained.lif.mem.grad_fn is not None
+    assert len(from_torch(Hidden(), (sequence(),)).report) == 2
+
+
+def test_a_list_that_forward_appends_to_stays_the_same_list():
+    class Logging(Net):
+        def finish(self, spikes, x):
+            self.log.append(len(spikes))
+            return torch.stack(spikes)
+
+    module = Logging()
+    log = module.log = [0]
+    from_torch(module, (sequence(),))
+    assert module.log is log
+    assert log == [0]
+
+
+# Without torch
+
+
+@pytest.mark.parametrize("statement", ["import snnax_interop", "from snnax_interop import from_torch"])
+def test_without_torch_the_pip_line_is_named(statement):
+    code = f"""
+        import sys
+        sys.modules["torch"] = None
+        try:
+            {statement}
+        except ImportError as error:
+            print(type(error).__name__, error)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("MissingDependencyError torch is not installed"), done.stdout + done.stderr
+    assert "pip install 'snnax[interop]'" in done.stdout
+
+
+def test_every_error_of_the_bridge_is_an_interop_error_with_path_and_framework():
+    for kind in (EquivalenceError, MissingDependencyError, RecordingError, TransferError, UnsupportedModuleError):
+        error = kind("what", path="a.b", framework="torch")
+        assert isinstance(error, InteropError)
+        assert (error.path, error.framework, str(error)) == ("a.b", "torch", "at 'a.b': what")
+    assert issubclass(UnsupportedOptionError, InteropError)
