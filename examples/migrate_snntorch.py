@@ -19,11 +19,12 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from snnax_interop import Converted, JaxLoader, check_equivalence, from_torch, state_dict, to_jax
 from snntorch import surrogate
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
+
+from snnax_interop import Converted, JaxLoader, check_equivalence, from_torch, state_dict, to_jax
 
 
 NUM_STEPS = 25

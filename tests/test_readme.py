@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+from typing import Any
 
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
@@ -10,7 +11,7 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 def test_every_python_block_of_the_readme_runs_in_order(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) == 5
-    names = {"__name__": "readme"}
+    names: dict[str, Any] = {"__name__": "readme"}
     values = []
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)

@@ -408,7 +408,7 @@ class NetworkBuilder:
             tape = self.runs.tape
             name = tape.names.get(ref.index)
             if name is not None and name in self.weights.canonical and name in self.weights.keys:
-                self.arrays[ref.index] = self.weights.parameter(name)
+                self.arrays[ref.index] = self.weights.parameter(name, exact=True)
             else:
                 tensor = tape.tensors[ref.index].detach()
                 axis = self.axes.batch_axis(ref)
@@ -419,7 +419,7 @@ class NetworkBuilder:
                             "Allowed: constants without batch axis, or equal along it. Pass it as an input"
                         )
                     tensor = tensor.narrow(axis, 0, 1)
-                self.arrays[ref.index] = self.weights.constant(name or "constant", tensor)
+                self.arrays[ref.index] = self.weights.constant(name or "constant", tensor, exact=True)
         return self.arrays[ref.index]
 
     def layer(self, entry: Entry, x: Ref, out: Ref) -> Any:

@@ -1,5 +1,6 @@
 """`from_torch`: record, re-roll, build, transfer weights, verify."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -8,6 +9,7 @@ import jax
 import torch
 
 from snnax import snn
+from snnax.surrogate import AbstractSurrogate
 
 from .building import NetworkBuilder, Runs
 from .converted import Blueprint, Converted, InputSpec, Neuron, Out, map_structure
@@ -91,13 +93,6 @@ def _checked_arguments(module: Any, example_inputs: Any, loop: str) -> tuple[tor
         raise TypeError(
             f"example_inputs must be a tuple of torch tensors, as for module(*example_inputs), found {kinds}"
         )
-    for number, tensor in enumerate(inputs):
-        if not tensor.numel():
-            raise ValueError(
-                f"example input {number} is empty, of shape {tuple(tensor.shape)}; pass at least one sample"
-            )
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"example input {number} holds NaN or infinity; pass finite numbers")
     tensors = {**dict(module.named_parameters()), **{f"input {number}": tensor for number, tensor in enumerate(inputs)}}
     for name, tensor in tensors.items():
         if not is_held(tensor.dtype):
@@ -108,6 +103,13 @@ def _checked_arguments(module: Any, example_inputs: Any, loop: str) -> tuple[tor
             )
         if tensor.device.type != "cpu":
             raise TransferError(f"'{name}' is on {tensor.device}. Allowed: cpu. Use module.cpu() to convert", path=name)
+    for number, tensor in enumerate(inputs):
+        if not tensor.numel():
+            raise ValueError(
+                f"example input {number} is empty, of shape {tuple(tensor.shape)}; pass at least one sample"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"example input {number} holds NaN or infinity; pass finite numbers")
     return inputs
 
 
@@ -280,7 +282,7 @@ def _assemble(
     before = builder.before.graph(before_outputs) if before_outputs else None
     after = builder.after.graph(outputs)
     weights = builder.weights
-    parameters, buffers, originals = weights.arrays()
+    parameters, buffers, fixed = weights.arrays()
     blueprint = Blueprint(
         before=_skeleton(before, weights),
         model=_skeleton(model, weights),
@@ -299,7 +301,7 @@ def _assemble(
             name: weights.canonical[name] for name, _ in module.named_parameters()
         },
         dtypes={key: tensor.dtype for key, tensor in weights.tensors.items()},
-        originals=originals,
+        fixed=fixed,
         neurons={
             renamed.get(name, name): Neuron(name, path, leaf.fields, builder.axes.batch_axis(_out(builder, position)))
             for name, (path, leaf, position) in builder.neurons.items()
@@ -367,8 +369,10 @@ def _report(module: torch.nn.Module, builder: NetworkBuilder, note: str) -> Conv
         source = f"{entry.leaf.framework}.{entry.leaf.kind.__name__}"
         target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
         remark = "starts anew at every time step" if entry.path in restarted else ""
-        options = ", ".join(_options(builder.modules[entry.path], entry.leaf.options))
-        rows.append(ConvertedModule(entry.path, source, target, options, remark))
+        options = _options(builder.modules[entry.path], entry.leaf.options)
+        if isinstance(layer, snn.LIF):
+            options.append(f"surrogate={_shown(layer.firing.surrogate)}")
+        rows.append(ConvertedModule(entry.path, source, target, ", ".join(options), remark))
     leaves = [path for path, child in module.named_modules() if path and not list(child.children())]
     unused = [path for path in leaves if path not in builder.runs.tape.called]
     notes = [note] if note else []
@@ -379,16 +383,27 @@ def _report(module: torch.nn.Module, builder: NetworkBuilder, note: str) -> Conv
     return ConversionReport(tuple(rows), tuple(notes))
 
 
+def _shown(surrogate: AbstractSurrogate) -> str:
+    """A surrogate with its parameters, on one line."""
+    fields = [f"{each.name}={getattr(surrogate, each.name)}" for each in dataclasses.fields(surrogate)]
+    return f"{type(surrogate).__name__}({', '.join(fields)})"
+
+
 def _options(module: torch.nn.Module, names: tuple[str, ...]) -> list[str]:
     """The options of a module that are not at their defaults."""
     parameters = inspect.signature(type(module)).parameters
     shown = []
     for name in names:
         value = getattr(module, name, None)
-        if isinstance(value, torch.Tensor):
-            value = round(value.item(), 6) if value.ndim == 0 else f"{list(value.shape)}"
         default = parameters[name].default if name in parameters else None
-        if isinstance(value, bool | int | float | str | tuple) and value != default:
+        if isinstance(value, torch.Tensor):
+            if isinstance(default, bool):
+                continue  # `bias=True` made a parameter of this name
+            value = round(value.item(), 6) if value.ndim == 0 else f"{list(value.shape)}"
+        plain = all(
+            isinstance(item, bool | int | float | str) for item in (value if type(value) is tuple else (value,))
+        )
+        if plain and value != default:
             shown.append(f"{name}={value}")
     return shown
 

@@ -71,7 +71,7 @@ class Blueprint:
     keys: tuple[str, ...]
     canonical: Mapping[str, str]
     dtypes: Mapping[str, torch.dtype]
-    originals: Mapping[str, torch.Tensor]
+    fixed: Mapping[str, np.ndarray]
     neurons: Mapping[str, Neuron]
     outside: bool
     report: ConversionReport
@@ -173,8 +173,11 @@ class Converted(eqx.Module):
         def array(leaf):
             if not isinstance(leaf, Slot):
                 return leaf
-            value = self.parameters[leaf.key] if leaf.key in self.parameters else self.buffers[leaf.key].value
-            if not jnp.issubdtype(value.dtype, jnp.integer) and value.dtype != bool:
+            if leaf.key in self.blueprint.fixed:
+                value = jnp.asarray(self.blueprint.fixed[leaf.key])
+            else:
+                value = self.parameters[leaf.key] if leaf.key in self.parameters else self.buffers[leaf.key].value
+            if not leaf.exact or jnp.issubdtype(value.dtype, jnp.inexact):
                 value = value.astype(self.dtype)
             return value.reshape(leaf.shape)
 
@@ -315,9 +318,6 @@ def state_dict(converted: Converted) -> dict[str, Any]:
         frozen = converted.buffers.get(canonical)
         value = converted.parameters.get(canonical)
         if frozen is not None and frozen.bits is not None:
-            value = frozen.value
-            if canonical in blueprint.originals:
-                result[key] = blueprint.originals[canonical].clone()
-                continue
+            value = blueprint.fixed.get(canonical, frozen.value)
         result[key] = None if value is None else to_torch(value, copy="always").to(blueprint.dtypes[canonical])
     return result

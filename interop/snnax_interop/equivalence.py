@@ -103,7 +103,8 @@ def check_equivalence(
     inputs = tuple(inputs)
     double = _double(module)
     doubled = tuple(x.detach().double() if x.is_floating_point() else x.detach() for x in inputs)
-    with _float_is_double():
+    # snnTorch's utils.reset, called by the copy, resets the neurons of the module too.
+    with preserved(module), _float_is_double():
         tape = record(
             double,
             doubled,

@@ -8,6 +8,7 @@ writes into shared memory.
 
 import contextlib
 import dataclasses
+import functools
 import linecache
 import sys
 from collections.abc import Callable, Iterator
@@ -149,7 +150,6 @@ class _Recorder:
         self.dependent: set[int] = set()
         self.parametric: set[int] = set()
         self.called: set[str] = set()
-        self.of_leaves: set[int] = set()
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
         self.root = root
         self.paused = 0  # inside a leaf module, and in the recorder itself
@@ -176,18 +176,11 @@ class _Recorder:
         """The value of a tensor; one that no call on the tape produced is a constant."""
         found = self.refs.get(id(tensor))
         gradient = tensor.grad_fn
-        if isinstance(gradient, torch.autograd.function.BackwardCFunction):
-            if found is None or found.index not in self.of_leaves:
-                raise self.refuse(
-                    f"the torch.autograd.Function behind {type(gradient).__name__} defines its own gradient, "
-                    "which a recording cannot see",
-                    advice="allowed: surrogate gradients inside the neurons of a supported framework (spike_grad=...).",
-                )
-        elif found is None and gradient is not None:
+        if found is None and gradient is not None:
             raise self.refuse(
                 f"a tensor of shape {tuple(tensor.shape)} was computed outside of this forward pass and carries "
                 f"gradients ({gradient.name()})",
-                advice="allowed: inputs, parameters, buffers and constants. Reset states before converting, or compute "
+                advice="Allowed: inputs, parameters, buffers and constants. Reset states before converting, or compute "
                 "it inside forward.",
             )
         return self.constant(self.new(tensor)) if found is None else found
@@ -196,6 +189,9 @@ class _Recorder:
         """Keep the present content of a constant, which may be written over later."""
         self.tensors[ref.index] = self.tensors[ref.index].detach().clone()
         return ref
+
+    def known_or_detached(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor if id(tensor) in self.refs else tensor.detach()
 
     def replace(self, tree: Any) -> Any:
         return pytree.tree_map_only(torch.Tensor, self.ref, tree)
@@ -233,7 +229,15 @@ class _Recorder:
     def call_function(self, function: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.paused:
             return function(*args, **kwargs)
+        name = base_name(function)
+        if name in _METADATA:
+            result = function(*args, **kwargs)
+            if not any(isinstance(x, torch.Tensor) for x in pytree.tree_leaves(result)):
+                return result
         given = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        if getattr(function, "__name__", "") in _CONSTANT_FUNCTIONS:
+            # snnTorch's utils.reset reaches the left-over states of every network in the process; only shapes matter.
+            args, kwargs = pytree.tree_map_only(torch.Tensor, self.known_or_detached, (args, kwargs))
         before = self.replace((args, kwargs))
         versions = [tensor._version for tensor in given]
         random_state = torch.random.get_rng_state()
@@ -241,13 +245,12 @@ class _Recorder:
         self.check_random(random_state, function_name(function))
         written = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
         produced = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
-        name = base_name(function)
         if not produced and not written:
-            if self.depends(before) and name not in _METADATA:
+            if self.depends(before):
                 raise self.refuse(
                     f"{function_name(function)} takes values out of a tensor that depends on the inputs, "
                     "so what Python does next depends on them",
-                    advice="allowed: control flow on shapes and settings. Use tensor functions (torch.where, masks) "
+                    advice="Allowed: control flow on shapes and settings. Use tensor functions (torch.where, masks) "
                     "in place of if, float(), .item() and numpy.",
                 )
             return result
@@ -285,9 +288,18 @@ class _Recorder:
         if not torch.equal(before, torch.random.get_rng_state()):
             raise self.refuse(
                 f"{name} draws random numbers inside forward",
-                advice="allowed: deterministic forwards. Call module.eval() where dropout is the cause; encode inputs "
+                advice="Allowed: deterministic forwards. Call module.eval() where dropout is the cause; encode inputs "
                 "(rate coding) before the network.",
             )
+
+    def call_autograd_function(self, kind: type, apply: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self.paused:
+            return apply(*args, **kwargs)
+        raise self.refuse(
+            f"the torch.autograd.Function {kind.__name__} defines its own gradient, which a recording cannot see",
+            advice="Allowed: surrogate gradients inside the neurons of a supported framework (spike_grad=...), and "
+            "tensor functions with their own gradients.",
+        )
 
     def check_write(self, tensor: torch.Tensor, name: str) -> None:
         shared = self.storages.get(tensor.untyped_storage().data_ptr(), set()) - {id(tensor)}
@@ -295,7 +307,7 @@ class _Recorder:
         if tensor._is_view() or (views and name != "__setitem__"):
             raise self.refuse(
                 f"{name} writes into memory that another tensor shares",
-                advice="allowed: writes into tensors of their own. Use the out-of-place form (x = x + y for x += y).",
+                advice="Allowed: writes into tensors of their own. Use the out-of-place form (x = x + y for x += y).",
             )
 
     # Modules
@@ -345,7 +357,7 @@ class _Recorder:
         before = self.replace(((call.x,), {}))
         state_in = None if call.state_in is None else tuple(self.ref(tensor) for tensor in call.state_in)
         for tensor in (call.out, *call.state_out):
-            self.of_leaves.add(self.new(tensor).index)
+            self.new(tensor)
         state_out = tuple(self.ref(tensor) for tensor in call.state_out)
         self.add(module, path, before, call.out, leaf=leaf, state_in=state_in, state_out=state_out)
 
@@ -391,6 +403,7 @@ def record(
             lambda module, args, kwargs, result: recorder.leave(module, args, kwargs, result), with_kwargs=True
         )
         stack.callback(after.remove)
+        stack.enter_context(_seen_autograd_functions(recorder))
         stack.enter_context(_Functions(recorder))
         result = (module if call is None else call)(*inputs)
     return Tape(
@@ -407,12 +420,30 @@ def record(
 
 
 @contextlib.contextmanager
+def _seen_autograd_functions(recorder: _Recorder) -> Iterator[None]:
+    """`Function.apply` goes past `__torch_function__`; here it goes through the recorder."""
+    base = torch.autograd.Function
+    plain = base.__dict__["apply"]
+
+    def apply(kind, *args, **kwargs):
+        return recorder.call_autograd_function(kind, functools.partial(plain.__func__, kind), args, kwargs)
+
+    base.apply = classmethod(apply)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        base.apply = plain  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
 def preserved(module: torch.nn.Module) -> Iterator[None]:
     """Whatever happens to attributes, buffers and gradients of a module inside, it is undone at the end."""
-    saved = []
+    saved: list[Any] = []
+    contents: list[tuple[Any, Any]] = []
     for child in module.modules():
         tensors = {name: tensor.detach().clone() for name, tensor in child._buffers.items() if tensor is not None}
-        attributes = {key: _copied(value) for key, value in child.__dict__.items() if not key.startswith("_")}
+        attributes = {key: value for key, value in child.__dict__.items() if not key.startswith("_")}
+        contents += [each for value in attributes.values() for each in _contents(value)]
         parameters = dict(child._parameters)
         gradients = {name: tensor.grad for name, tensor in parameters.items() if tensor is not None}
         saved.append((child, dict(child._buffers), tensors, attributes, parameters, gradients))
@@ -431,10 +462,15 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
                 child.__dict__.update(attributes)
                 for name, gradient in gradients.items():
                     parameters[name].grad = gradient
+        for container, content in contents:
+            container.clear()
+            container.extend(content) if isinstance(container, list) else container.update(content)
 
 
-def _copied(value: Any) -> Any:
-    """Lists and dicts that a forward may append to are copied; what they hold is not."""
+def _contents(value: Any) -> list[tuple[Any, Any]]:
+    """The lists and dicts in an attribute that a forward may write into, with copies of what they hold."""
     if type(value) is list:
-        return [_copied(item) for item in value]
-    return dict(value) if type(value) is dict else value
+        return [(value, list(value)), *(each for item in value for each in _contents(item))]
+    if type(value) is dict:
+        return [(value, dict(value)), *(each for item in value.values() for each in _contents(item))]
+    return []

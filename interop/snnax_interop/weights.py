@@ -16,10 +16,15 @@ from .transfer import to_jax
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """In the place of an array of the native model: which stored array belongs there, in which shape."""
+    """In the place of an array of the native model: which stored array belongs there, in which shape.
+
+    `exact` keeps integers and booleans as they are; neurons compute with floating point numbers, also where torch keeps
+    an integer.
+    """
 
     key: str
     shape: tuple[int, ...]
+    exact: bool = False
 
 
 class Frozen(eqx.Module):
@@ -56,29 +61,27 @@ class Weights:
         self.canonical = {key: first.setdefault(id(tensor), key) for key, tensor in named.items()}
         self.tensors = {key: named[key].detach() for key in dict.fromkeys(self.canonical.values())}
         self.trainable = {key for key in self.tensors if named[key].requires_grad}
-        self.constants: dict[str, Array] = {}
+        self.constants: dict[str, np.ndarray] = {}
         self.placed: dict[int, tuple[Array, Slot]] = {}
 
-    def parameter(self, key: str, shape: tuple[int, ...] | None = None) -> Array:
+    def parameter(self, key: str, shape: tuple[int, ...] | None = None, *, exact: bool = False) -> Array:
         """The array of a parameter or buffer, for a place in the native model."""
         canonical = self.canonical[key]
-        value = stored_array(self.tensors[canonical])
-        if not jnp.issubdtype(value.dtype, jnp.inexact):
-            value = value.astype(jnp.result_type(float))
-        return self._place(canonical, value, shape)
+        return self._place(canonical, stored_array(self.tensors[canonical]), shape, exact)
 
-    def constant(self, key: str, tensor: torch.Tensor) -> Array:
+    def constant(self, key: str, tensor: torch.Tensor, *, exact: bool = False) -> Array:
         """An array that is no entry of the state_dict."""
-        value = stored_array(tensor.detach())
         while key in self.constants or key in self.tensors:
             key += "'"
-        self.constants[key] = value
-        return self._place(key, value, None)
+        self.constants[key] = to_numpy(tensor)
+        return self._place(key, stored_array(tensor.detach()), None, exact)
 
-    def _place(self, key: str, value: Array, shape: tuple[int, ...] | None) -> Array:
+    def _place(self, key: str, value: Array, shape: tuple[int, ...] | None, exact: bool) -> Array:
+        if not exact and not jnp.issubdtype(value.dtype, jnp.inexact):
+            value = value.astype(jnp.result_type(float))
         # Reshaping makes an array of its own, whose identity finds the slot again in the finished model.
         value = jnp.array(value).reshape(value.shape if shape is None else shape)
-        self.placed[id(value)] = (value, Slot(key, value.shape))
+        self.placed[id(value)] = (value, Slot(key, value.shape, exact))
         return value
 
     def slot(self, leaf: Any) -> Any:
@@ -89,9 +92,12 @@ class Weights:
             raise AssertionError(f"an array of shape {leaf.shape} in the native model has no origin in the module")
         return leaf
 
-    def arrays(self) -> tuple[dict[str, Array], dict[str, Frozen], dict[str, torch.Tensor]]:
-        """Trainable arrays, frozen ones, and tensors whose exact value JAX cannot hold (int64, float64 without x64)."""
-        parameters, buffers, originals = {}, {}, {}
+    def arrays(self) -> tuple[dict[str, Array], dict[str, Frozen], dict[str, np.ndarray]]:
+        """Trainable arrays, frozen ones, and fixed values.
+
+        Fixed are constants, and tensors whose exact value JAX cannot hold (int64, float64 without x64).
+        """
+        parameters, buffers, fixed = {}, {}, dict(self.constants)
         for key, tensor in self.tensors.items():
             value = stored_array(tensor)
             if key in self.trainable:
@@ -99,9 +105,13 @@ class Weights:
             else:
                 buffers[key] = Frozen(value)
                 if torch_dtype_name(tensor) != str(value.dtype):
-                    originals[key] = tensor.clone()
-        buffers |= {key: Frozen(value) for key, value in self.constants.items()}
-        return parameters, buffers, originals
+                    fixed[key] = to_numpy(tensor)
+        return parameters, buffers, fixed
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A copy of a tensor as a NumPy array."""
+    return np.array(to_jax(tensor, copy="always")) if tensor.dtype == torch.bfloat16 else tensor.detach().numpy().copy()
 
 
 def torch_dtype_name(tensor: torch.Tensor) -> str:
@@ -116,6 +126,18 @@ def is_held(dtype: torch.dtype) -> bool:
 def stored_array(tensor: torch.Tensor) -> Array:
     """A copy of a tensor as an array; float64 becomes float32 where JAX does not hold it."""
     return to_jax(tensor if is_held(tensor.dtype) else tensor.float(), copy="always")
+
+
+def neuron_shape(value: torch.Tensor, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape of a neuron parameter without its leading axes of length 1 where torch has the batch.
+
+    None when it does not broadcast to neurons of `shape` without enlarging them.
+    """
+    extra = max(value.ndim - len(shape), 0)
+    leading, own = tuple(value.shape[:extra]), tuple(value.shape[extra:])
+    pairs = zip(reversed(own), reversed(shape), strict=False)
+    broadcasts = all(size == 1 for size in leading) and all(size in (1, found) for size, found in pairs)
+    return own if broadcasts else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +162,10 @@ class Site:
     def parameter(self, name: str, shape: tuple[int, ...] | None = None) -> Array:
         """A parameter or buffer of the module."""
         return self.weights.parameter(self.key(name), shape)
+
+    def neuron_parameter(self, name: str) -> Array:
+        """A parameter with at most one value per neuron."""
+        return self.parameter(name, neuron_shape(getattr(self.module, name), self.x_shape))
 
     def constant(self, name: str, tensor: torch.Tensor) -> Array:
         """A value that the module computes with and that its state_dict does not hold."""

@@ -23,9 +23,10 @@ class Firing(eqx.Module):
     `reset_delay=True` it waits for the next one, where the old membrane is compared with the threshold again, as
     snnTorch does by default: `"subtract"` then acts after the integration, `"zero"` and a value before it.
 
-    `reset_delay="undone"` is snnTorch's `reset_delay=False`: the delayed reset acts before the spike is decided, and
-    afterwards the membrane is moved to where the reset by this step's spike alone would have left it. It differs from
-    `False` only where the membrane was still above threshold after its last reset. The delayed part has no gradient.
+    `reset_delay="undone"` is snnTorch's `reset_delay=False`: with $r$ the spikes of the old membrane, the delayed reset
+    by $r$ acts before the spike is decided, and the membrane is then reset by $z - r$: for `"subtract"`, this takes the
+    delayed reset back. It differs from `False` only where the membrane was still above threshold after its last reset.
+    No gradient goes through $r$.
     """
 
     threshold: Array

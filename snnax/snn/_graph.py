@@ -5,8 +5,7 @@ from typing import Any
 
 import equinox as eqx
 
-from ..engine import AbstractContainer, AbstractFunction, AbstractLayer, Wiring
-from ..engine._wiring import Previous, Source, State, wire
+from ..engine import AbstractContainer, AbstractFunction, AbstractLayer, Previous, Source, State, Wiring, wire
 from ._model import AbstractModel
 
 
@@ -48,14 +47,14 @@ class Graph(AbstractModel):
         nodes: Mapping[str, Any],
         edges: Mapping[str, Source | Sequence[Source]],
         outputs: Source | Sequence[Source],
-        inputs: Sequence[str] = ("input",),
+        inputs: str | Sequence[str] = ("input",),
     ):
         """**Arguments:**
 
         - `nodes`: layers, functions or containers by name.
         - `edges`: the source or sources of each node; nodes that need none (`snn.Value`) may be left out.
         - `outputs`: one source, or several for a tuple of outputs.
-        - `inputs`: names of the network's inputs.
+        - `inputs`: the name or names of the network's inputs.
 
         **Raises:** `ValueError` naming the node for an unknown or missing source or a cycle without `snn.Previous`;
         `TypeError` for a node that cannot be called.
@@ -67,7 +66,7 @@ class Graph(AbstractModel):
                 raise TypeError(f"node '{name}' must be a layer or a function, found {layer!r}")
             first = layers.setdefault(id(layer), name) if isinstance(layer, eqx.Module) else name
             self.nodes[name] = layer if first == name else Tied(first)
-        self.wiring = wire(list(nodes), edges, outputs, inputs)
+        self.wiring = wire(list(nodes), edges, outputs, (inputs,) if isinstance(inputs, str) else inputs)
         _check_sources(self.named_nodes, self.wiring)
 
     @property
@@ -78,6 +77,10 @@ class Graph(AbstractModel):
         return {name: state for name, state in states.items() if state is not None}
 
     def unpack_states(self, states: Any) -> dict[str, Any]:
+        wanted = [name for name, node in self.named_nodes.items() if isinstance(node, AbstractLayer)]
+        wanted += [str(edge) for edge in self.wiring.previous]
+        if missing := [name for name in wanted if name not in states]:
+            raise ValueError(f"the states of {missing} are missing; found those of {list(states)}")
         return dict(states)
 
 

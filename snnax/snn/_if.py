@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ..engine import AbstractLayer
 from ..surrogate import AbstractSurrogate
 from ._firing import Firing, Reset
-from ._shape import Shape, as_shape, check_input, resolve_shape
+from ._shape import Shape, as_shape, check_input, check_parameters, resolve_shape
 
 
 class IFState(eqx.Module):
@@ -61,7 +61,9 @@ class IF(AbstractLayer):
     def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> IFState:
         """Membranes at 0, for neurons of `shape`."""
         del key
-        return IFState(jnp.zeros(resolve_shape(self.shape, shape), jnp.result_type(float)))
+        shape = resolve_shape(self.shape, shape)
+        check_parameters(self, shape)
+        return IFState(jnp.zeros(shape, jnp.result_type(float)))
 
     def __call__(
         self, state: IFState, x: Float[Array, "..."], *, key: Any = None

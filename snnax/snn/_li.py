@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ..engine import AbstractLayer
 from ._decay import AbstractDecay
 from ._membrane import DecayConstants, InputScale, factors_from_tau, integrate, membrane_parameters, rest
-from ._shape import Shape, as_shape, check_input, resolve_shape
+from ._shape import Shape, as_shape, check_input, check_parameters, resolve_shape
 from ._synapse import SynapseOrder, check_order, synapse_step
 
 
@@ -66,7 +66,9 @@ class LI(AbstractLayer):
     def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> LIState:
         """Membranes at rest and no synaptic current, for neurons of `shape`."""
         del key
-        return LIState(*rest(resolve_shape(self.shape, shape), self.v_leak, self.decay_syn))
+        shape = resolve_shape(self.shape, shape)
+        check_parameters(self, shape)
+        return LIState(*rest(shape, self.v_leak, self.decay_syn))
 
     def __call__(
         self, state: LIState, x: Float[Array, "..."], *, key: Any = None

@@ -10,7 +10,7 @@ from ..surrogate import AbstractSurrogate
 from ._decay import AbstractDecay
 from ._firing import Firing, Reset
 from ._membrane import DecayConstants, InputScale, factors_from_tau, integrate, membrane_parameters, rest
-from ._shape import Shape, as_shape, check_input, resolve_shape
+from ._shape import Shape, as_shape, check_input, check_parameters, resolve_shape
 from ._synapse import SynapseOrder, check_order, synapse_step
 
 
@@ -110,7 +110,9 @@ class LIF(AbstractLayer):
     def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> LIFState:
         """Membranes at rest and no synaptic current, for neurons of `shape`."""
         del key
-        return LIFState(*rest(resolve_shape(self.shape, shape), self.v_leak, self.decay_syn))
+        shape = resolve_shape(self.shape, shape)
+        check_parameters(self, shape)
+        return LIFState(*rest(shape, self.v_leak, self.decay_syn))
 
     def __call__(
         self, state: LIFState, x: Float[Array, "..."], *, key: Any = None

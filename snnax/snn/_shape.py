@@ -3,6 +3,8 @@
 import operator
 from collections.abc import Sequence
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -33,6 +35,14 @@ def resolve_shape(given: tuple[int, ...] | None, inferred: tuple[int, ...] | Non
     if given is not None and given != tuple(inferred):
         raise ValueError(f"the layer was built for neurons of shape {given}, but its input has shape {tuple(inferred)}")
     return tuple(inferred)
+
+
+def check_parameters(layer: eqx.Module, shape: tuple[int, ...]) -> None:
+    """**Raises:** `ValueError` when a parameter of a layer is larger than one value per neuron of `shape`."""
+    for parameter in jax.tree.leaves(eqx.filter(layer, eqx.is_array)):
+        pairs = zip(reversed(parameter.shape), reversed(shape), strict=False)
+        if parameter.ndim > len(shape) or any(size not in (1, neurons) for size, neurons in pairs):
+            raise ValueError(f"neurons of shape {shape} cannot have parameters of shape {parameter.shape}")
 
 
 def check_input(x: Array, v: Array) -> Array:

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 import snntorch
 import torch
-from snnax_interop import Converted, from_torch, state_dict, to_jax
-from snnax_interop.equivalence import _double, _float_is_double
 from torch import nn
 from torch.utils import _pytree as pytree
 from torch_networks import CASES
 
 from snnax import snn
+from snnax_interop import Converted, from_torch, state_dict, to_jax
+from snnax_interop.equivalence import _double, _float_is_double
 
 
 VALUE_TOLERANCE = 1e-10  # relative to the largest magnitude of an array: float64 sums in another order

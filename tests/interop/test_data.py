@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import torch
 from jax.sharding import NamedSharding
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
 from snnax_interop import data
 from snnax_interop.data import JaxLoader
 from snnax_interop.errors import MissingDependencyError, TransferError
 from snnax_interop.transfer import TransferStatistics
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 
 TEN = TensorDataset(torch.arange(10.0))

@@ -11,8 +11,9 @@ import warnings
 
 import pytest
 import torch
-from snnax_interop.data import JaxLoader
 from torch.utils.data import DataLoader, Dataset
+
+from snnax_interop.data import JaxLoader
 
 
 class Squares(Dataset):

@@ -6,11 +6,11 @@ import norse.torch as norse
 import pytest
 import torch
 from norse.torch.functional.threshold import threshold
-from snnax_interop import UnsupportedModuleError, UnsupportedOptionError, check_equivalence, from_torch
-from snnax_interop.frameworks.norse import LI_CELL, LIF_CELL
 from torch import nn
 
 from snnax import snn
+from snnax_interop import UnsupportedModuleError, UnsupportedOptionError, check_equivalence, from_torch
+from snnax_interop.frameworks.norse import LI_CELL, LIF_CELL
 
 
 class Cell(nn.Module):
@@ -107,7 +107,7 @@ def test_the_gradient_of_super_is_that_of_the_installed_release():
     ("parameters", "what"),
     [
         ({"v_th": nn.Parameter(torch.tensor(1.0))}, "p.v_th.*learnable"),
-        ({"v_th": torch.ones(2, 6)}, "p.v_th.*shape"),
+        ({"v_th": torch.ones(2, 1, 6)}, "p.v_th.*shape"),
         ({"tau_mem_inv": torch.tensor(float("nan"))}, "p.tau_mem_inv.*finite"),
     ],
 )

@@ -12,6 +12,10 @@ import pytest
 import snntorch
 import torch
 import torch.nn.functional as F
+from snntorch import utils
+from test_convert import assert_unchanged, photograph
+from torch import nn
+
 from snnax_interop import (
     EquivalenceError,
     InteropError,
@@ -24,9 +28,6 @@ from snnax_interop import (
     from_torch,
     to_jax,
 )
-from snntorch import utils
-from test_convert import assert_unchanged, photograph
-from torch import nn
 
 
 @pytest.fixture

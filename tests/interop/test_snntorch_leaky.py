@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import snntorch
 import torch
-from snnax_interop import UnsupportedModuleError, UnsupportedOptionError, from_torch, to_jax
-from snnax_interop.frameworks.snntorch import LEAKY
 from snntorch import surrogate
 from snntorch.functional import quant
 from test_convert import assert_same
 from torch import nn
+
+from snnax_interop import UnsupportedModuleError, UnsupportedOptionError, from_torch, to_jax
+from snnax_interop.frameworks.snntorch import LEAKY
 
 
 NEURONS = 6
@@ -251,8 +252,6 @@ def test_membranes_exactly_on_the_threshold_do_not_spike_in_float32(options):
         ("graded_spikes_factor", {"graded_spikes_factor": 0.0, "reset_delay": False}),
         ("graded_spikes_factor", {"graded_spikes_factor": vector(0.0, 1.0), "reset_delay": False}),
         ("inhibition", {"inhibition": True, "graded_spikes_factor": 0.5, "reset_delay": False}),
-        ("beta", {"beta": torch.full((1, NEURONS), 0.5)}),
-        ("threshold", {"threshold": torch.ones(1, 1)}),
         ("beta", {"beta": float("nan")}),
         ("threshold", {"threshold": float("inf")}),
     ],
@@ -281,6 +280,15 @@ def test_float64_vectors_in_a_float32_network_are_refused(value):
             return mem
 
     refuse(snntorch.Leaky(beta=value), r"Leaky\(beta='a float64 tensor'\).*float32 in a float32 network", net=Alone)
+
+
+@pytest.mark.parametrize("shape", [(1, NEURONS), (1, 1)])
+def test_parameters_with_a_batch_axis_of_length_one_are_those_of_each_neuron(shape):
+    options = {"beta": torch.full(shape, 0.7), "learn_beta": True, "threshold": torch.ones(shape)}
+    module = Net(snntorch.Leaky(**options))
+    converted = from_torch(module, inputs(0))
+    assert converted.blueprint.inputs[0].batch_axis == 1
+    assert_same(module, converted, inputs(1))
 
 
 def test_a_decay_for_each_sample_ties_the_network_to_that_batch():

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+
 from snnax_interop import transfer
 from snnax_interop.errors import TransferError
 from snnax_interop.transfer import TransferStatistics, to_jax, to_torch

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+
 from snnax_interop.errors import InteropError, TransferError
 from snnax_interop.transfer import to_jax, to_torch
 

@@ -84,7 +84,7 @@ class BatchFirst(nn.Module):
 
 
 class Convolutional(nn.Module):
-    """Frames `(time, batch, channels, height, width)`, functional pooling, `view` with the batch size, hidden states."""
+    """Frames `(time, batch, channels, height, width)`, functional pooling, `view` of the batch size, hidden states."""
 
     def __init__(self):
         super().__init__()
@@ -218,8 +218,7 @@ class Competition(nn.Module):
         self.lif1 = snntorch.Leaky(beta=0.7, reset_delay=False)
         self.fc = nn.Linear(6, 6)
         self.register_buffer("gain", torch.tensor(1.5))
-        with_warning = dict(inhibition=True, spike_grad=surrogate.straight_through_estimator())
-        self.lif2 = snntorch.Leaky(beta=0.9, **with_warning)
+        self.lif2 = snntorch.Leaky(beta=0.9, inhibition=True, spike_grad=surrogate.straight_through_estimator())
 
     def forward(self, x):
         x = x.permute(1, 0, 2)
@@ -258,6 +257,68 @@ class NorseCells(nn.Module):
             v, so = self.readout(self.out(z), so)
             voltages.append(v)
         return torch.stack(voltages).max(0)[0], so
+
+
+class FilledByIndex(nn.Module):
+    """A tensor made before the loop, filled step by step by index; another one added to in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(6, 8)
+        self.lif1 = snntorch.Leaky(beta=0.9)
+        self.fc2 = nn.Linear(8, 4)
+
+    def forward(self, x):
+        mem = torch.zeros(x.shape[0], 8)
+        outs = torch.empty(x.shape[0], x.shape[1], 4)
+        total = torch.zeros(x.shape[0], 8)
+        for t in range(x.shape[1]):
+            spk, mem = self.lif1(self.fc1(x[:, t]), mem)
+            outs[:, t, :] = self.fc2(spk)
+            total += spk
+        return outs, total
+
+
+class FoldedTime(nn.Module):
+    """A convolution over time and batch folded together before the loop; a Linear over the whole sequence after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.norm = nn.BatchNorm2d(2)
+        self.lif = snntorch.Leaky(beta=0.8)
+        self.fc = nn.Linear(12, 3)
+        self.eval()
+
+    def forward(self, x):
+        steps, batch = x.shape[:2]
+        current = self.norm(self.conv(x.flatten(0, 1))).view(steps, batch, -1)
+        mem, spikes = self.lif.reset_mem(), []
+        for t in range(steps):
+            spk, mem = self.lif(current[t] * 3, mem)
+            spikes.append(spk)
+        return self.fc(torch.stack(spikes)), torch.stack(spikes[-3:]).mean(0)
+
+
+class OnSelf(nn.Module):
+    """States on the module itself, a helper method, a list comprehension, gradients stopped in two ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 8)
+        self.lif_a = snntorch.Leaky(beta=0.9)
+        self.lif_b = snntorch.Leaky(beta=0.9, threshold=1.2)
+
+    def step(self, x):
+        first, self.mem_a = self.lif_a(self.fc(x), self.mem_a)
+        with torch.no_grad():
+            quiet = self.fc(x * 0.7)
+        second, self.mem_b = self.lif_b(quiet, self.mem_b)
+        return first + second.detach() * first
+
+    def forward(self, x):
+        self.mem_a, self.mem_b = self.lif_a.init_leaky(), self.lif_b.init_leaky()
+        return torch.stack([self.step(x[t]) for t in range(x.size(0))])
 
 
 def _sequential():
@@ -369,6 +430,9 @@ CASES = {
     "time last": Case(Signal, (3, 3, 8, 6), (5, 3, 8, 6), (2, 3, 8, 9), 4.0),
     "winner take all": Case(Competition, (4, 7, 9), (2, 7, 9), (3, 5, 9), 1.0),
     "norse cells": Case(NorseCells, (6, 2, 1, 6, 6), (6, 4, 1, 6, 6), (9, 3, 1, 6, 6), 4.0),
+    "filled by index": Case(FilledByIndex, (3, 7, 6), (5, 7, 6), (2, 9, 6), 4.0),
+    "folded time": Case(FoldedTime, (7, 3, 1, 5, 4), (7, 5, 1, 5, 4), (9, 2, 1, 5, 4), 4.0),
+    "states on self": Case(OnSelf, (7, 3, 6), (7, 5, 6), (9, 2, 6), 4.0),
     "sequential, loop outside": Case(
         _sequential, (5, 3, 1, 8, 8), (5, 6, 1, 8, 8), (8, 2, 1, 8, 8), 4.0, "outside", gain=5.0
     ),

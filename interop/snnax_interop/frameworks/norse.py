@@ -14,7 +14,7 @@ from norse.torch.functional.threshold import threshold
 from snnax import snn, surrogate
 
 from ..leaf import Leaf, NeuronCall
-from ..weights import Site
+from ..weights import Site, neuron_shape
 
 
 class Circ(surrogate.AbstractSurrogate):
@@ -70,7 +70,7 @@ def _parameters(module: Any, site: Site, leaf: Leaf, names: tuple[str, ...], act
                 site.path, f"p.{name}", "a learnable tensor", allowed="constants",
                 advice="Detach it; learnable parameters of Norse neurons are not converted yet",
             )  # fmt: skip
-        if value.ndim > len(site.x_shape):
+        if neuron_shape(value, site.x_shape) is None or value.ndim > len(site.x_shape):
             raise leaf.refuse(
                 site.path, f"p.{name}", f"a tensor of shape {tuple(value.shape)}",
                 allowed=f"shapes that broadcast to {site.x_shape}", advice="One value per neuron, without a batch axis",
@@ -80,9 +80,13 @@ def _parameters(module: Any, site: Site, leaf: Leaf, names: tuple[str, ...], act
 
 
 def _decays(module: Any, site: Site) -> list[snn.Rate]:
-    # The products are formed as Norse forms them, dt first, in the dtype of the parameter.
-    rates = {name: module.dt * torch.as_tensor(getattr(module.p, f"tau_{name}_inv")) for name in ("mem", "syn")}
-    return [snn.Rate(site.constant(f"p.rate_{name}", rate)) for name, rate in rates.items()]
+    def rate(name: str) -> snn.Rate:
+        # The product is formed as Norse forms it, dt first, in the dtype of the parameter.
+        inverse = torch.as_tensor(getattr(module.p, f"tau_{name}_inv"))
+        inverse = inverse if inverse.is_floating_point() else inverse.double()
+        return snn.Rate(site.constant(f"p.rate_{name}", module.dt * inverse))
+
+    return [rate("mem"), rate("syn")]
 
 
 def _at_rest(module: Any) -> bool:

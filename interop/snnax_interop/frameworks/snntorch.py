@@ -11,7 +11,7 @@ import torch
 from snnax import snn, surrogate
 
 from ..leaf import Leaf, NeuronCall
-from ..weights import Site
+from ..weights import Site, neuron_shape
 
 
 class Heaviside(surrogate.AbstractSurrogate):
@@ -125,15 +125,15 @@ def _build_leaky(module: Any, site: Site) -> snn.LIF:
             )  # fmt: skip
     return snn.LIF(
         site.x_shape,
-        snn.Factor(site.parameter("beta"), constraint="clip"),
-        site.parameter("threshold"),
+        snn.Factor(site.neuron_parameter("beta"), constraint="clip"),
+        site.neuron_parameter("threshold"),
         reset,
         reset_delay=True if module.reset_delay else "undone",
         # snnTorch detaches the delayed reset, and lets the gradient through the one that reset_delay=False adds.
         detach_reset=bool(module.reset_delay),
         winner_take_all=bool(module.inhibition),
         # snnTorch ignores the factor under inhibition.
-        amplitude=site.parameter("graded_spikes_factor") if graded and not module.inhibition else None,
+        amplitude=site.neuron_parameter("graded_spikes_factor") if graded and not module.inhibition else None,
         surrogate=surrogate_of(module, path, LEAKY),
     )
 
@@ -142,10 +142,7 @@ def check_parameter(leaf: Leaf, module: Any, name: str, site: Site) -> None:
     """Refuse neuron parameters that snnTorch would broadcast over the batch, or that change the dtype of its states."""
     value = getattr(module, name)
     shape = tuple(value.shape)
-    fits = len(shape) <= len(site.x_shape) and all(
-        size in (1, found) for size, found in zip(reversed(shape), reversed(site.x_shape), strict=False)
-    )
-    if not fits:
+    if neuron_shape(value, site.x_shape) is None:
         raise leaf.refuse(
             site.path, name, f"tensor of shape {shape}", allowed=f"a scalar or shapes that broadcast to {site.x_shape}",
             advice="One value per neuron, without a batch axis",
