@@ -14,6 +14,7 @@ import jax
 import optax
 import snntorch
 import torch
+
 from snnax_interop import from_torch, to_jax
 
 
