@@ -145,9 +145,12 @@ class Converted(eqx.Module):
         return Converted(cast, self.buffers, self.blueprint, dtype.name)
 
     def with_model(self, model: Any) -> "Converted":
-        """This network with the parameters of `model`, a native model of the same structure trained by itself.
+        """This network with the arrays of `model`, a native model of the same structure trained by itself.
 
-        **Raises:** `WeightMappingError` when the structure is another, or an array that two modules share differs.
+        Parameters and buffers alike are taken over, and return to torch in `state_dict`.
+
+        **Raises:** `WeightMappingError` when the structure is another, when an array that is used twice has two values,
+        or when a value changed that torch keeps in no parameter or buffer.
         """
         slots, structure = jax.tree.flatten(self.blueprint.model)
         leaves, found = jax.tree.flatten(model)
@@ -155,13 +158,28 @@ class Converted(eqx.Module):
             raise WeightMappingError(
                 "the model has another structure than the converted one; expected its own, retrained"
             )
-        parameters = dict(self.parameters)
-        for slot, leaf in zip(slots, leaves, strict=True):
-            if isinstance(slot, Slot) and slot.key in parameters:
-                if leaf.shape != slot.shape:
-                    raise WeightMappingError(f"expected shape {slot.shape}, found {leaf.shape}", path=slot.key)
+        parameters, buffers = dict(self.parameters), dict(self.buffers)
+        taken: dict[str, Array] = {}
+        for slot, leaf, present in zip(slots, leaves, jax.tree.leaves(self.model), strict=True):
+            if not isinstance(slot, Slot):
+                continue
+            if leaf.shape != slot.shape:
+                raise WeightMappingError(f"expected shape {slot.shape}, found {leaf.shape}", path=slot.key)
+            if slot.key in taken and not bool((taken[slot.key].ravel() == leaf.ravel()).all()):
+                raise WeightMappingError("the array is used twice, and has two values now; expected one", path=slot.key)
+            taken[slot.key] = leaf
+            if slot.key in parameters:
                 parameters[slot.key] = leaf.reshape(parameters[slot.key].shape)
-        return Converted(parameters, self.buffers, self.blueprint, self.dtype)
+            elif not bool((leaf == present).all()):
+                if slot.key in self.blueprint.fixed:
+                    raise WeightMappingError(
+                        "the value changed, and torch holds it in no floating point parameter or buffer; leave it out of "
+                        "the optimiser",
+                        path=slot.key,
+                    )
+                stored = self.buffers[slot.key]
+                buffers[slot.key] = Frozen(leaf.astype(stored.dtype).reshape(stored.shape))
+        return Converted(parameters, buffers, self.blueprint, self.dtype)
 
     def with_verification(self, verification: str) -> "Converted":
         """This network with the outcome of a comparison in its report."""

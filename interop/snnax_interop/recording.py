@@ -216,9 +216,9 @@ class _Recorder:
             frame = frame.f_back
         return tuple(site), shown
 
-    def refuse(self, what: str, *, advice: str) -> RecordingError:
+    def refuse(self, what: str, *, advice: str, path: str | None = None) -> RecordingError:
         _, line = self.line()
-        path = self.current_path()
+        path = self.current_path() if path is None else path
         return RecordingError(f"{what}\n  {line}\n{advice}", path=path)
 
     def current_path(self) -> str:
@@ -284,10 +284,11 @@ class _Recorder:
         for index in made - self.dependent - self.parametric:
             self.constant(Ref(index))
 
-    def check_random(self, before: torch.Tensor, name: str) -> None:
+    def check_random(self, before: torch.Tensor, name: str, path: str | None = None) -> None:
         if not torch.equal(before, torch.random.get_rng_state()):
             raise self.refuse(
                 f"{name} draws random numbers inside forward",
+                path=path,
                 advice="Allowed: deterministic forwards. Call module.eval() where dropout is the cause; encode inputs "
                 "(rate coding) before the network.",
             )
@@ -333,7 +334,7 @@ class _Recorder:
         if leaf is None:
             return
         path = self.paths[id(module)]
-        self.check_random(random_state, f"{type(module).__name__} at '{path}'")
+        self.check_random(random_state, type(module).__name__, path)
         if leaf.split_call is None:
             self.add_layer(module, path, leaf, args, kwargs, result)
         else:

@@ -104,7 +104,8 @@ def find_loop(tape: Tape) -> Loop | None:
     covered, period, start = best
     count, rest = divmod(covered, period)
     if rest:
-        entry = tape.entries[start + count * period]
+        behind = range(start + count * period, len(tape.entries))
+        entry = tape.entries[next((index for index in behind if neurons[index]), behind.start)]
         raise RecordingError(
             f"the time steps of the loop differ: after {count} equal steps one is incomplete\n  {entry.line}\n"
             "Allowed: the same calls at every step. Move what runs at some steps only out of the loop",

@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from torch_networks import CASES
 
 from snnax import snn
-from snnax_interop import Converted, from_torch, state_dict, to_jax
+from snnax_interop import Converted, WeightMappingError, from_torch, state_dict, to_jax
 from snnax_interop.equivalence import _double, _float_is_double
 
 
@@ -360,7 +360,7 @@ def test_repr_names_the_kind_of_model_and_its_inputs(name):
     assert "inputs: " in repr(converted)
 
 
-CHAINS = ["convolutional frames", "time last", "one step per call"]
+CHAINS = ["folded time", "convolutional frames", "time last", "one step per call"]
 
 
 @by_case
@@ -395,24 +395,36 @@ def test_the_native_model_computes_the_same_per_sample(name):
 @by_case
 def test_a_model_trained_by_itself_returns(name):
     _, converted = network(name)
-
-    def moved(tree):
-        return jax.tree.map(lambda leaf: leaf * 1.25 if eqx.is_inexact_array(leaf) else leaf, tree)
-
-    again = converted.with_model(moved(converted.model))
-    assert converted.parameters.keys() == again.parameters.keys()
-    model = again.model
-    changed = 0
+    moved = {key: 1.25 * value for key, value in converted.parameters.items()}
+    model = eqx.tree_at(lambda each: each.parameters, converted, moved).model
+    again = converted.with_model(model)
+    held = {slot.key for slot in jax.tree.leaves(converted.blueprint.model) if hasattr(slot, "key")}
+    assert (held & moved.keys()) or name == "folded time"
     for key, value in converted.parameters.items():
-        inside = any(
-            leaf.size == value.size and bool(jnp.allclose(leaf.ravel(), 1.25 * value.ravel()))
-            for leaf in jax.tree.leaves(model)
-            if eqx.is_inexact_array(leaf)
-        )
-        changed += inside
-        expected = 1.25 * value if inside else value
-        np.testing.assert_allclose(again.parameters[key], expected, rtol=1e-6)
-    assert changed
+        np.testing.assert_array_equal(again.parameters[key], moved[key] if key in held else value)
+
+
+def test_buffers_that_a_native_model_trained_return_too():
+    module, converted = network("static input, global bound")
+    model = eqx.tree_at(lambda model: model.nodes["lif1"].decay_mem.value, converted.model, jnp.array(0.75))
+    again = converted.with_model(model)
+    assert float(state_dict(again)["lif1.beta"]) == 0.75
+    assert float(state_dict(again)["lif2.beta"]) == float(module.lif2.beta)
+
+
+def test_values_that_torch_cannot_hold_must_not_change():
+    _, converted = network("norse cells")
+    model = eqx.tree_at(lambda model: model.nodes["lif1"].decay_mem.value, converted.model, jnp.array(0.5))
+    with pytest.raises(WeightMappingError, match="leave it out of the optimiser") as caught:
+        converted.with_model(model)
+    assert caught.value.path == "lif1.p.rate_mem"
+
+
+def test_a_model_of_another_structure_is_refused():
+    _, converted = network("static input, global bound")
+    _, other = network("time first")
+    with pytest.raises(WeightMappingError, match="another structure"):
+        converted.with_model(other.model)
 
 
 class Spare(nn.Module):

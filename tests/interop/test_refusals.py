@@ -417,7 +417,7 @@ class NoLoop(Net):
         (SomeSteps, "step", "lif", "self.lif(cur, mem)"),
         (
             ResetSometimes,
-            "the time steps of the loop differ|reset at some time steps only",
+            "time steps of the loop differ|at some time steps only",
             "lif",
             "self.lif(self.fc(x[t]), mem)",
         ),
