@@ -173,8 +173,8 @@ class Converted(eqx.Module):
             elif not bool((leaf == present).all()):
                 if slot.key in self.blueprint.fixed:
                     raise WeightMappingError(
-                        "the value changed, and torch holds it in no floating point parameter or buffer; leave it out of "
-                        "the optimiser",
+                        "the value changed, and torch holds it in no floating point parameter or buffer; leave it out "
+                        "of the optimiser",
                         path=slot.key,
                     )
                 stored = self.buffers[slot.key]
