@@ -130,14 +130,18 @@ class GraphBuilder:
             return self.input(("static", ref), network.input_names[number])
         if network.is_array(ref):
             name = network.runs.tape.names.get(ref.index, "constant")
-            self.made[ref.index] = self.node(name, snn.Value(network.array(ref)), [])
+            source = self.node(name, snn.Value(network.array(ref)), [])
+            axis = network.axes.batch_axis(ref)
+            if axis is not None:
+                source = self.node("squeeze", _call("squeeze", axis), [source])
+            self.made[ref.index] = source
         else:
             self.add(network.outer_entries(network.maker[ref.index]), lambda place, ref: self.outer(ref))
         return self.made[ref.index]
 
     # Calls
 
-    def add(self, twins: "Twins", source_of: Callable[[int, Ref], Any], wanted: str | None = None) -> None:
+    def add(self, twins: "Twins", source_of: Callable[[int, Ref], Any]) -> None:
         """Add the node of one call; its results are found in `made` afterwards."""
         entry = twins.entry
         try:
@@ -154,7 +158,7 @@ class GraphBuilder:
         """A source without its gradient, where the call ran under `torch.no_grad()`."""
         if not entry.no_grad:
             return source
-        return self.node("detach", Call((), "detach", Items((Input(0),)), (), (None,), (None,)), [source])
+        return self.node("detach", _call("detach"), [source])
 
     def _add_module(self, twins: "Twins", source_of: Callable[[int, Ref], Any]) -> None:
         entry, network = twins.entry, self.network
@@ -167,7 +171,13 @@ class GraphBuilder:
                 path=entry.path,
             )
         (x,) = inputs
-        (out,) = outputs_of(entry)
+        if not isinstance(entry.result, Ref):
+            raise UnsupportedModuleError(
+                f"{entry.leaf.kind.__name__} returns a {type(entry.result).__name__}. Allowed: one tensor (for "
+                "pooling, return_indices=False)",
+                path=entry.path,
+            )
+        out = entry.result
         layer = network.layer(entry, x, out)
         name = self.node(entry.path, layer, [source_of(0, x)])
         self.made[out.index] = self.detached(entry, name)
@@ -195,7 +205,8 @@ class GraphBuilder:
                         f"{network.runs.tape.shape(out)} has no batch axis. Allowed: functions of one sample",
                         path=entry.path,
                     )
-        if op in _ALIASES and not entry.no_grad and self._same_kind(entry):
+        alone = len(given) == len(filler.sources) == 1 and not filler.arrays
+        if op in _ALIASES and alone and not entry.no_grad and self._same_kind(given[0], outs[0]):
             self.made[outs[0].index] = filler.sources[0]
             return
         sample = [axes.sample_shape(out) for out in outs]
@@ -213,17 +224,20 @@ class GraphBuilder:
             self.made[outs[0].index] = name
         else:
             for item, out in enumerate(outs):
-                pick = Call((), "item", Items((Input(0), item)), (), (None,), (None,))
-                self.made[out.index] = self.node(f"{name}.{item}", pick, [name])
+                self.made[out.index] = self.node(f"{name}.{item}", _call("item", item), [name])
 
-    def _same_kind(self, entry: Entry) -> bool:
-        (source,), (out,) = [leaf for leaf in entry.args if isinstance(leaf, Ref)], outputs_of(entry)
-        tensors = self.network.runs.tape.tensors
-        return tensors[source.index].dtype == tensors[out.index].dtype
+    def _same_kind(self, source: Ref, out: Ref) -> bool:
+        kinds = [self.network.runs.tape.tensors[ref.index].dtype for ref in (source, out)]
+        return kinds[0] == kinds[1] or all(kind.is_floating_point for kind in kinds)
 
 
-# Functions whose result is their input; casts only between equal dtypes.
-_ALIASES = {"clone", "contiguous", "float", "dropout", "to", "double", "type"}
+def _call(op: str, *options: Any) -> Call:
+    """A call of one input and options on one sample, without batch axis."""
+    return Call((), op, Items((Input(0), *options)), (), (None,), (None,))
+
+
+# Functions whose result is their input. Casts between floating point types are: values have the parameters' type.
+_ALIASES = {"clone", "contiguous", "dropout", "float", "double", "to", "type", "type_as"}
 _FLATTENING = {"flatten", "view", "reshape"}
 _IGNORED = {"inplace", "device", "memory_format", "non_blocking", "copy", "_stacklevel", "layout", "pin_memory", "out"}
 
@@ -634,8 +648,7 @@ class NetworkBuilder:
                     f"a list holds the values of steps {start} to {stop - 1} of {count}, and other ones at another "
                     "length. Allowed: all steps, or a fixed number of them left out or kept at either end"
                 )
-            call = Call((), "getitem", Items((Input(0), part)), (), (None,), (None,))
-            source = builder.node("getitem", call, [source])
+            source = builder.node("getitem", _call("getitem", part), [source])
         return source, self.axes.batch_axis(items[-1])
 
     def _recorded(self, builder: GraphBuilder, value: Produced) -> str:
@@ -674,8 +687,9 @@ class NetworkBuilder:
             if key not in builder.made:
                 sequence = self._recorded(builder, value)
                 index = step - self.runs.loop.count if step == self.runs.loop.count - 1 else step
-                call = Call((), "getitem", Items((Input(0), index)), (), (None,), (None,))
-                builder.made[key] = builder.node("last" if index == -1 else "getitem", call, [sequence])
+                builder.made[key] = builder.node(
+                    "last" if index == -1 else "getitem", _call("getitem", index), [sequence]
+                )
             return builder.made[key]
         index = self.maker.get(ref.index)
         if index is not None and index >= self.runs.loop.stop and ref.index not in builder.made:

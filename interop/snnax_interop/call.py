@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from snnax import snn
 
+from .errors import UnsupportedOptionError
 from .ops import OPS, Steps
 
 
@@ -90,7 +91,10 @@ class Call(snn.AbstractFunction):
         )
         args = self._filled(self.args, values)
         kwargs = {name: self._filled(value, values) for name, value in self.kwargs}
-        result = OPS[self.op](*args, **kwargs)
+        try:
+            result = OPS[self.op](*args, **kwargs)
+        except NotImplementedError as error:
+            raise UnsupportedOptionError(f"{self.op} cannot be converted in this form: {error}") from error
         outs = result if isinstance(result, tuple) else (result,)
         outs = tuple(
             out if axis is None else jnp.squeeze(out, axis) for out, axis in zip(outs, self.out_axes, strict=True)

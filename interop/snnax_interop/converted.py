@@ -322,7 +322,7 @@ def map_structure(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def state_dict(converted: Converted) -> dict[str, Any]:
-    """The parameters and buffers under the module's own keys, as torch tensors of their own memory.
+    """The parameters and buffers under the module's own keys, as torch tensors of their own memory and torch's dtypes.
 
     `module.load_state_dict(state_dict(converted), strict=True)` takes the weights back. Of a gradient of a `Converted`
     (the result of `eqx.filter_grad`), it has the same keys and None where nothing is differentiable.

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from .converted import Converted
 from .errors import EquivalenceError
@@ -275,21 +277,27 @@ def _double(module: torch.nn.Module) -> torch.nn.Module:
         return copy.deepcopy(module).double()
 
 
+class _FloatIsDouble(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        func = torch.Tensor.double if func is torch.Tensor.float else func
+        args, kwargs = pytree.tree_map_only(torch.dtype, _doubled, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def _doubled(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float32 else dtype
+
+
 @contextlib.contextmanager
 def _float_is_double() -> Iterator[None]:
-    """Let torch code that says float32 follow the network: `.float()` and the default dtype mean float64.
+    """Let torch code that says float32 follow the network: `.float()`, `dtype=torch.float32` and the default dtype.
 
     snnTorch casts spikes with `.float()`, and the layer behind them then refuses a float64 weight.
     """
-    plain, default = torch.Tensor.float, torch.get_default_dtype()
-
-    def float(self, *args, **kwargs):
-        return self.double()
-
-    torch.Tensor.float = float  # type: ignore[method-assign]
+    default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        yield
+        with _FloatIsDouble():
+            yield
     finally:
-        torch.Tensor.float = plain  # type: ignore[method-assign]
         torch.set_default_dtype(default)

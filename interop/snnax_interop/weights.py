@@ -99,13 +99,13 @@ class Weights:
         """
         parameters, buffers, fixed = {}, {}, dict(self.constants)
         for key, tensor in self.tensors.items():
-            value = stored_array(tensor)
             if key in self.trainable:
-                parameters[key] = value
+                parameters[key] = stored_array(tensor)
+            elif torch_dtype_name(tensor) == str(np.dtype(jax.dtypes.canonicalize_dtype(to_numpy(tensor).dtype))):
+                buffers[key] = Frozen(stored_array(tensor))
             else:
-                buffers[key] = Frozen(value)
-                if torch_dtype_name(tensor) != str(value.dtype):
-                    fixed[key] = to_numpy(tensor)
+                fixed[key] = to_numpy(tensor)
+                buffers[key] = Frozen(jnp.zeros((), bool))  # holds the place of the key
         return parameters, buffers, fixed
 
 

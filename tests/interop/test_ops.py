@@ -181,6 +181,16 @@ ROWS = [
     ("contiguous", torch.Tensor.contiguous, (X,), {}),
     ("float", lambda x: x, (X,), {}),
     ("float", torch.Tensor.float, (MASK,), {}),
+    ("double", torch.Tensor.double, (MASK,), {}),
+    ("to", torch.Tensor.to, (MASK, torch.float64), {}),
+    ("to", torch.Tensor.to, (X, "cpu"), {}),
+    ("to", torch.Tensor.to, (X * 2,), {"dtype": torch.int64}),
+    ("to", lambda x, other: x.to(other), (X, Y), {}),
+    ("type", torch.Tensor.type, (X, torch.int32), {}),
+    ("type_as", torch.Tensor.type_as, (X, MASK), {}),
+    ("bool", torch.Tensor.bool, (X,), {}),
+    ("int", torch.Tensor.int, (X,), {}),
+    ("long", torch.Tensor.long, (X,), {}),
     ("detach", torch.detach, (X,), {}),
     ("data", lambda x: x.data, (X,), {}),
 ]
@@ -280,6 +290,7 @@ def test_spellings_of_one_operation_share_its_name(name, op):
         ("dropout", (X,), {"training": True}, "training"),
         ("batch_norm", (X, None, None), {}, "batch statistics"),
         ("max", (X, Y), {}, "torch.maximum"),
+        ("to", (X, "torch.float16"), {}, "a cast to float16"),
     ],
 )
 def test_forms_that_are_not_converted_say_so(name, args, kwargs, what):
