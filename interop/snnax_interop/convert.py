@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -169,12 +170,15 @@ def _other_length(run: Callable, tape: Tape, loop: Loop, body: Body, inputs: tup
         sizes = {tape.shape(each.base)[each.axis] for each in bases}
         for number, tensor in enumerate(inputs):
             candidates += [{**direct, number: axis} for axis, size in enumerate(tensor.shape) if size in sizes]
-    for candidate in candidates:
-        longer = tuple(_extended(x, candidate[number]) if number in candidate else x for number, x in enumerate(inputs))
+    # More than twice as long, so that a limit beyond the example shows itself; one step longer where that is too long.
+    for candidate, extend in itertools.product(candidates, (_doubled, _extended)):
+        longer = tuple(extend(x, candidate[number]) if number in candidate else x for number, x in enumerate(inputs))
         try:
             other = run(longer)
             found = find_loop(other)
-        except InteropError:
+        except InteropError as error:
+            shapes = ", ".join(str(tuple(x.shape)) for x in longer)
+            error.add_note(f"This was found in a run that is longer than the example, on inputs of shape {shapes}.")
             raise
         except Exception:  # whatever user code raises on a length that it was not written for
             continue
@@ -194,6 +198,11 @@ def _slices(body: Body) -> list[Sliced]:
 def _extended(tensor: torch.Tensor, axis: int) -> torch.Tensor:
     """One more entry along an axis, and the others in reverse order: another size and other values."""
     return torch.cat([tensor.flip(axis), tensor.narrow(axis, 0, 1)], axis)
+
+
+def _doubled(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    """All entries along an axis once more behind those of `_extended`."""
+    return torch.cat([_extended(tensor, axis), tensor], axis)
 
 
 def _other_batch(run: Callable, tape: Tape, inputs: tuple[torch.Tensor, ...], time_axes: dict[int, int]):

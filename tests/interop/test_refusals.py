@@ -681,3 +681,24 @@ def test_every_error_of_the_bridge_is_an_interop_error_with_path_and_framework()
         assert isinstance(error, InteropError)
         assert (error.path, error.framework, str(error)) == ("a.b", "torch", "at 'a.b': what")
     assert issubclass(UnsupportedOptionError, InteropError)
+
+
+class SlowsDown(Net):
+    """Does something else from step 7 on, beyond the end of the example."""
+
+    def forward(self, x):
+        mem = self.start(x)
+        spikes = []
+        for t in range(x.shape[0]):
+            current = self.fc(x[t])
+            if t >= 7:
+                current = torch.tanh(current)
+            spk, mem = self.lif(current, mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+def test_steps_that_differ_only_beyond_the_example_are_refused():
+    line = "spk, mem = self.lif(current, mem)"
+    error = refused(SlowsDown(), RecordingError, "time steps of the loop differ", path="lif", line=line)
+    assert "longer than the example" in error.__notes__[0]
