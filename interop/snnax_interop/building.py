@@ -18,7 +18,7 @@ from .leaf import Leaf
 from .ops import ELEMENTWISE, OPS, op_name
 from .recording import Entry, Ref, Tape, base_name, function_name, refs
 from .restart import Restart
-from .rolling import Body, Carried, Here, Loop, Outer, Produced, Sliced, outputs_of
+from .rolling import Body, Carried, Here, Loop, Outer, Produced, Sliced, made_inside, outputs_of
 from .weights import Site, Weights
 
 
@@ -136,7 +136,7 @@ class GraphBuilder:
                 source = self.node("squeeze", _call("squeeze", axis), [source])
             self.made[ref.index] = source
         else:
-            self.add(network.outer_entries(network.maker[ref.index]), lambda place, ref: self.outer(ref))
+            self.add(network.twins(network.maker[ref.index]), lambda place, ref: self.outer(ref))
         return self.made[ref.index]
 
     # Calls
@@ -389,14 +389,7 @@ class NetworkBuilder:
             if not loop.start <= index < loop.stop
             for ref in [*outputs_of(entry), *entry.state_out]
         }
-        self.produced: dict[int, tuple[int, Produced]] = {}
-        for step in range(loop.count):
-            for position in range(loop.period):
-                entry = tape.entries[loop.index(step, position)]
-                for item, ref in enumerate(outputs_of(entry)):
-                    self.produced[ref.index] = (step, Produced(position, item, False))
-                for item, ref in enumerate(entry.state_out):
-                    self.produced[ref.index] = (step, Produced(position, item, True))
+        self.produced = made_inside(tape, loop)
         self.before = GraphBuilder(self)
         self.step = GraphBuilder(self)
         self.after = GraphBuilder(self)
@@ -454,32 +447,21 @@ class NetworkBuilder:
             self.report.append((entry, self.layers[key]))
         return self.layers[key]
 
-    def outer_entries(self, index: int) -> Twins:
-        """A call outside of the loop, in all runs."""
-        runs = self.runs
+    def twins(self, index: int) -> Twins:
+        """A call in all runs; inside the loop, that of the last time step."""
+        runs, loop = self.runs, self.runs.loop
         other_length = None
         if runs.other_length is not None:
-            tape, loop = runs.other_length
-            other_length = tape.entries[index if index < runs.loop.start else index - runs.loop.stop + loop.stop]
-        return Twins(
-            runs.tape.entries[index],
-            None if runs.other_batch is None else runs.other_batch.entries[index],
-            other_length,
-        )
-
-    def body_entries(self, position: int) -> Twins:
-        """A call of the last time step, in all runs."""
-        runs = self.runs
-        index = runs.loop.index(runs.loop.count - 1, position)
-        other_length = None
-        if runs.other_length is not None:
-            tape, loop = runs.other_length
-            other_length = tape.entries[loop.index(loop.count - 1, position)]
-        return Twins(
-            runs.tape.entries[index],
-            None if runs.other_batch is None else runs.other_batch.entries[index],
-            other_length,
-        )
+            tape, longer = runs.other_length
+            if index >= loop.stop:
+                index_there = index - loop.stop + longer.stop
+            elif index >= loop.start:
+                index_there = longer.index(longer.count - 1, (index - loop.start) % loop.period)
+            else:
+                index_there = index
+            other_length = tape.entries[index_there]
+        other_batch = None if runs.other_batch is None else runs.other_batch.entries[index]
+        return Twins(runs.tape.entries[index], other_batch, other_length)
 
     # One time step
 
@@ -506,7 +488,7 @@ class NetworkBuilder:
             if entry.leaf is not None and entry.leaf.split_call is not None:
                 self._neuron(position, source_of)
             else:
-                self.step.add(self.body_entries(position), source_of)
+                self.step.add(self.twins(self.runs.loop.index(self.runs.loop.count - 1, position)), source_of)
             for item, out in enumerate(outputs_of(entry)):
                 if out.index in self.step.made:
                     self.sources[Produced(position, item, False)] = self.step.made[out.index]
@@ -693,7 +675,7 @@ class NetworkBuilder:
             return builder.made[key]
         index = self.maker.get(ref.index)
         if index is not None and index >= self.runs.loop.stop and ref.index not in builder.made:
-            builder.add(self.outer_entries(index), lambda place, ref: self.result(builder, ref))
+            builder.add(self.twins(index), lambda place, ref: self.result(builder, ref))
         return builder.made[ref.index] if ref.index in builder.made else builder.outer(ref)
 
 

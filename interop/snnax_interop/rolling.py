@@ -154,12 +154,9 @@ def slots(entry: Entry) -> tuple[list[Any], Any]:
     return pytree.tree_flatten((entry.args, entry.kwargs))
 
 
-def analyse(tape: Tape, loop: Loop) -> Body:
-    """Where every argument of the loop's body comes from.
-
-    **Raises:** `RecordingError` naming the source line where the steps differ.
-    """
-    produced: dict[int, tuple[int, Produced]] = {}
+def made_inside(tape: Tape, loop: Loop) -> dict[int, tuple[int, Produced]]:
+    """The time step and the place in the body of every value that the loop makes."""
+    produced = {}
     for step in range(loop.count):
         for position in range(loop.period):
             entry = tape.entries[loop.index(step, position)]
@@ -167,6 +164,15 @@ def analyse(tape: Tape, loop: Loop) -> Body:
                 produced[ref.index] = (step, Produced(position, item, False))
             for item, ref in enumerate(entry.state_out):
                 produced[ref.index] = (step, Produced(position, item, True))
+    return produced
+
+
+def analyse(tape: Tape, loop: Loop) -> Body:
+    """Where every argument of the loop's body comes from.
+
+    **Raises:** `RecordingError` naming the source line where the steps differ.
+    """
+    produced = made_inside(tape, loop)
     unbound = _unbound(tape, loop)
     body = Body([], [], [], {}, {})
     for position in range(loop.period):

@@ -431,7 +431,7 @@ CASES = {
     "winner take all": Case(Competition, (4, 7, 9), (2, 7, 9), (3, 5, 9), 1.0),
     "norse cells": Case(NorseCells, (6, 2, 1, 6, 6), (6, 4, 1, 6, 6), (9, 3, 1, 6, 6), 4.0),
     "filled by index": Case(FilledByIndex, (3, 7, 6), (5, 7, 6), (2, 9, 6), 4.0),
-    "folded time": Case(FoldedTime, (7, 3, 1, 5, 4), (7, 5, 1, 5, 4), (9, 2, 1, 5, 4), 4.0),
+    "folded time": Case(FoldedTime, (7, 3, 1, 5, 4), (7, 5, 1, 5, 4), (9, 2, 1, 5, 4), 4.0, gain=5.0),
     "states on self": Case(OnSelf, (7, 3, 6), (7, 5, 6), (9, 2, 6), 4.0),
     "sequential, loop outside": Case(
         _sequential, (5, 3, 1, 8, 8), (5, 6, 1, 8, 8), (8, 2, 1, 8, 8), 4.0, "outside", gain=5.0
