@@ -456,3 +456,34 @@ def test_modules_that_are_never_called_stay_in_the_state_dict():
     assert all(torch.equal(returned[key], value) for key, value in module.state_dict().items())
     assert "never called, kept for state_dict only: unused, spare_lif" in str(converted.report)
     assert_same(module, converted, (torch.rand(8, 2, 4) * 4,), inert=("unused.weight", "unused.bias"))
+
+
+class Counts(nn.Module):
+    """Integer spike counts, cast inside."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(5, 6)
+        self.lif = snntorch.Leaky(beta=0.9)
+
+    def forward(self, x):
+        mem, spikes = self.lif.reset_mem(), []
+        for t in range(x.shape[1]):
+            spk, mem = self.lif(self.fc(x[:, t].to(torch.float32)), mem)
+            spikes.append(spk)
+        return torch.stack(spikes).sum(0), mem
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.bool])
+def test_inputs_of_other_types_than_floats_keep_them(dtype):
+    module = Counts()
+    (x,) = (torch.randint(0, 4, (3, 8, 5), generator=torch.Generator().manual_seed(1)).to(dtype),)
+    converted = from_torch(module, (x,))
+    counts, membranes = converted(to_jax(x.flip(0)))
+    expected, mem = module(x.flip(0))
+    assert expected.sum() > 0
+    np.testing.assert_array_equal(counts, expected.detach().numpy())
+    np.testing.assert_allclose(membranes, mem.detach().numpy(), rtol=1e-5, atol=1e-6)
+    with pytest.raises(TypeError, match=f"must have dtype {to_jax(x).dtype!s}, found float32"):
+        converted(jnp.ones((3, 8, 5)))
