@@ -237,10 +237,10 @@ def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) 
         for size, found in zip(expected, value.shape, strict=True):
             if isinstance(size, str) and sizes.setdefault(size, found) != found:
                 raise ValueError(f"input '{spec.name}' has {found} along {size}, other inputs have {sizes[size]}")
-        # Floats follow the network; int64 is int32 in JAX, and NumPy may bring either.
-        kind = jnp.dtype(dtype if jnp.issubdtype(jnp.dtype(spec.dtype), jnp.floating) else spec.dtype)
-        wanted = jax.dtypes.canonicalize_dtype(kind)
-        if value.dtype not in (wanted, kind):
+        # Floats follow the network; torch's int64 is int32 in JAX (to_jax checks the range).
+        kind = dtype if jnp.issubdtype(jnp.dtype(spec.dtype), jnp.floating) else spec.dtype
+        wanted = jax.dtypes.canonicalize_dtype(jnp.dtype(kind))
+        if value.dtype != wanted:
             raise TypeError(f"input '{spec.name}' must have dtype {wanted}, found {value.dtype}; cast it")
         arrays.append(jnp.asarray(value))
     return arrays
