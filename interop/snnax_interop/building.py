@@ -84,6 +84,10 @@ class Axes:
         )
 
 
+# The source of an argument of a call, from its number, its value, and its value in the run of another length.
+SourceOf = Callable[[int, Ref, Ref], Any]
+
+
 @dataclasses.dataclass
 class GraphBuilder:
     """Nodes and edges of one native graph while it grows. Inputs are keyed by what they stand for."""
@@ -136,12 +140,12 @@ class GraphBuilder:
                 source = self.node("squeeze", _call("squeeze", axis), [source])
             self.made[ref.index] = source
         else:
-            self.add(network.twins(network.maker[ref.index]), lambda place, ref: self.outer(ref))
+            self.add(network.twins(network.maker[ref.index]), lambda place, ref, there: self.outer(ref))
         return self.made[ref.index]
 
     # Calls
 
-    def add(self, twins: "Twins", source_of: Callable[[int, Ref], Any]) -> None:
+    def add(self, twins: "Twins", source_of: SourceOf) -> None:
         """Add the node of one call; its results are found in `made` afterwards."""
         entry = twins.entry
         try:
@@ -160,7 +164,7 @@ class GraphBuilder:
             return source
         return self.node("detach", _call("detach"), [source])
 
-    def _add_module(self, twins: "Twins", source_of: Callable[[int, Ref], Any]) -> None:
+    def _add_module(self, twins: "Twins", source_of: SourceOf) -> None:
         entry, network = twins.entry, self.network
         assert entry.leaf is not None
         inputs = [leaf for leaf in entry.args if isinstance(leaf, Ref)]
@@ -178,11 +182,12 @@ class GraphBuilder:
                 path=entry.path,
             )
         out = entry.result
+        there = next(leaf for leaf in twins.rest[1].args if isinstance(leaf, Ref))
         layer = network.layer(entry, x, out)
-        name = self.node(entry.path, layer, [source_of(0, x)])
+        name = self.node(entry.path, layer, [source_of(0, x, there)])
         self.made[out.index] = self.detached(entry, name)
 
-    def _add_function(self, twins: "Twins", source_of: Callable[[int, Ref], Any]) -> None:
+    def _add_function(self, twins: "Twins", source_of: SourceOf) -> None:
         entry, network = twins.entry, self.network
         op = twins.op
         outs = outputs_of(entry)
@@ -287,7 +292,7 @@ class _Template:
 
     def fill(self, a: Any, b: Any, c: Any) -> Any:
         if isinstance(a, Ref):
-            return self._ref(a)
+            return self._ref(a, c if isinstance(c, Ref) else a)
         if isinstance(a, list | tuple):
             sequence = self.network.step_list(a)
             if sequence is not None:
@@ -316,7 +321,7 @@ class _Template:
             rank <= behind for rank in self.array_ranks
         )
 
-    def _ref(self, ref: Ref) -> Any:
+    def _ref(self, ref: Ref, there: Ref) -> Any:
         place, self.place = self.place, self.place + 1
         network = self.network
         rank = len(network.runs.tape.shape(ref))
@@ -324,7 +329,7 @@ class _Template:
             self.arrays.append(network.array(ref))
             self.array_ranks.append(rank)
             return Held(len(self.arrays) - 1)
-        return self._input(self.source_of(place, ref), network.axes.batch_axis(ref), rank)
+        return self._input(self.source_of(place, ref, there), network.axes.batch_axis(ref), rank)
 
     def _input(self, source: Any, axis: int | None, rank: int) -> Input:
         self.sources.append(source)
@@ -369,7 +374,7 @@ class _Template:
 
 
 class NetworkBuilder:
-    """Builds the three graphs of a network. `steps` is None where there is no time loop on the tape."""
+    """Builds the three graphs of a network: before the loop, one time step, after the loop."""
 
     def __init__(self, runs: Runs, body: Body, module: torch.nn.Module, weights: Weights, input_names: list[str]):
         self.runs = runs
@@ -390,6 +395,8 @@ class NetworkBuilder:
             for ref in [*outputs_of(entry), *entry.state_out]
         }
         self.produced = made_inside(tape, loop)
+        # In the run of another length; the same where there is none.
+        self.produced_there = made_inside(*runs.other_length) if runs.other_length else self.produced
         self.before = GraphBuilder(self)
         self.step = GraphBuilder(self)
         self.after = GraphBuilder(self)
@@ -466,8 +473,7 @@ class NetworkBuilder:
     # One time step
 
     def _build_step(self) -> None:
-        # A feedback edge reads a call further down: its value is named before it is made, and wired at the end.
-        feedback: list[tuple[str, int, Carried]] = []
+        # A feedback edge reads a call further down; it stays `Carried` until that call has its node.
         for position in range(len(self.body.entries)):
             if position in self.body.reads:
                 self._read(position)
@@ -481,7 +487,7 @@ class NetworkBuilder:
                     self.sources[Produced(position, item, False)] = Outer(out)
                 continue
 
-            def source_of(place: int, ref: Ref, position=position) -> Any:
+            def source_of(place: int, ref: Ref, there: Ref, position=position) -> Any:
                 argument = self.body.arguments[position][place]
                 return argument if isinstance(argument, Carried) else self._source(argument)
 
@@ -492,12 +498,8 @@ class NetworkBuilder:
             for item, out in enumerate(outputs_of(entry)):
                 if out.index in self.step.made:
                     self.sources[Produced(position, item, False)] = self.step.made[out.index]
-        for name, sources in self.step.edges.items():
-            for place, source in enumerate(sources):
-                if isinstance(source, Carried):
-                    feedback.append((name, place, source))
-        for name, place, carried in feedback:
-            self.step.edges[name][place] = self._previous(carried)
+        for sources in self.step.edges.values():
+            sources[:] = [self._previous(each) if isinstance(each, Carried) else each for each in sources]
 
     def _is_fixed(self, position: int) -> bool:
         """Whether a call inside the loop makes the same constant at every step, such as `torch.zeros`."""
@@ -541,7 +543,7 @@ class NetworkBuilder:
             source = self.step.node("getitem", call, [source])
         self.sources[Produced(position, 0, False)] = source
 
-    def _neuron(self, position: int, source_of: Callable[[int, Ref], Any]) -> None:
+    def _neuron(self, position: int, source_of: SourceOf) -> None:
         entry = self.body.entries[position]
         assert entry.leaf is not None
         (x,) = (leaf for leaf in entry.args if isinstance(leaf, Ref))
@@ -565,7 +567,7 @@ class NetworkBuilder:
                 else:
                     state = state.ref if isinstance(state, Outer) else None
                 self._check_initial(state, entry)
-        name = self.step.node(entry.path, layer, [source_of(0, x)])
+        name = self.step.node(entry.path, layer, [source_of(0, x, x)])
         self.step.made[out.index] = self.step.detached(entry, name)
         for number, field in enumerate(entry.leaf.fields):
             source = self.step.detached(entry, snn.State(name, field))
@@ -604,34 +606,46 @@ class NetworkBuilder:
 
     # After the loop
 
-    def step_list(self, items: Any) -> list[tuple[int, Produced]] | None:
-        """The steps and the value of a list of one value over time; None for any other list."""
-        if len(items) < 2 or not all(isinstance(item, Ref) and item.index in self.produced for item in items):
+    def step_list(self, items: Any, *, there: bool = False) -> list[tuple[int, Produced]] | None:
+        """The steps and the value of a list of one value over time; None for any other list.
+
+        `there` is for a list of the run of another length.
+        """
+        produced = self.produced_there if there else self.produced
+        if len(items) < 2 or not all(isinstance(item, Ref) and item.index in produced for item in items):
             return None
-        found = [self.produced[item.index] for item in items]
+        found = [produced[item.index] for item in items]
         steps = [step for step, _ in found]
         same = len({value for _, value in found}) == 1
         return found if same and steps == list(range(steps[0], steps[0] + len(steps))) else None
 
     def sequence_source(self, builder: GraphBuilder, items: Any, other: Any) -> tuple[Any, int | None]:
         """The source of a value over time, as a sequence, and the batch axis of one step of it."""
-        found = self.step_list(items)
+        found, there = self.step_list(items), self.step_list(other, there=True)
         assert found is not None
-        start, stop = found[0][0], found[-1][0] + 1
+        if there is None:
+            raise RecordingError(
+                "a list of values over time is another list at another length. Allowed: the same value"
+            )
+        start = self._index(found[0][0], there[0][0])
+        stop = self._index(found[-1][0] + 1, there[-1][0] + 1)
         source = self._recorded(builder, found[0][1])
-        count = self.runs.loop.count
-        if (start, stop) != (0, count):
-            if self.runs.lengths is None or len(other) - len(items) == self.runs.lengths[1] - self.runs.lengths[0]:
-                part = Slice(start, None if stop == count else stop - count, None)
-            elif len(other) == len(items):
-                part = Slice(start - count, None, None) if stop == count else Slice(start, stop, None)
-            else:
-                raise RecordingError(
-                    f"a list holds the values of steps {start} to {stop - 1} of {count}, and other ones at another "
-                    "length. Allowed: all steps, or a fixed number of them left out or kept at either end"
-                )
-            source = builder.node("getitem", _call("getitem", part), [source])
+        stop = None if stop in (0, self.runs.loop.count) else stop
+        if (start, stop) != (0, None):
+            source = builder.node("getitem", _call("getitem", Slice(start, stop, None)), [source])
         return source, self.axes.batch_axis(items[-1])
+
+    def _index(self, step: int, there: int) -> int:
+        """A time step as an index that holds at any length: counted from the start, or from the end where negative."""
+        lengths = self.runs.lengths
+        if lengths is None or step == there:
+            return step
+        if step - lengths[0] == there - lengths[1]:
+            return step - lengths[0]
+        raise RecordingError(
+            f"what follows the loop reads time step {step} of {lengths[0]}, and {there} of {lengths[1]}. Allowed: "
+            "steps counted from the start or from the end"
+        )
 
     def _recorded(self, builder: GraphBuilder, value: Produced) -> str:
         """The sequence of a value of the step, as an input of what comes after the loop."""
@@ -659,24 +673,25 @@ class NetworkBuilder:
         )
         return builder.node("stack", call, [source])
 
-    def result(self, builder: GraphBuilder, ref: Ref) -> Any:
-        """The source, after the loop, of any value."""
+    def result(self, builder: GraphBuilder, ref: Ref, there: Ref) -> Any:
+        """The source, after the loop, of any value; `there` is the same value in the run of another length."""
+        if ref.index in builder.made:
+            return builder.made[ref.index]
         if ref.index in self.produced:
             step, value = self.produced[ref.index]
-            key = ref.index
             if value.position in self.body.writes and step == self.runs.loop.count - 1:
-                builder.made[key] = self._written(builder, value.position, ref)
-            if key not in builder.made:
+                builder.made[ref.index] = self._written(builder, value.position, ref)
+            else:
+                index = self._index(step, self.produced_there[there.index][0])
                 sequence = self._recorded(builder, value)
-                index = step - self.runs.loop.count if step == self.runs.loop.count - 1 else step
-                builder.made[key] = builder.node(
-                    "last" if index == -1 else "getitem", _call("getitem", index), [sequence]
-                )
-            return builder.made[key]
+                name = "last" if index == -1 else "getitem"
+                builder.made[ref.index] = builder.node(name, _call("getitem", index), [sequence])
+            return builder.made[ref.index]
         index = self.maker.get(ref.index)
-        if index is not None and index >= self.runs.loop.stop and ref.index not in builder.made:
-            builder.add(self.twins(index), lambda place, ref: self.result(builder, ref))
-        return builder.made[ref.index] if ref.index in builder.made else builder.outer(ref)
+        if index is not None and index >= self.runs.loop.stop:
+            builder.add(self.twins(index), lambda place, ref, there: self.result(builder, ref, there))
+            return builder.made[ref.index]
+        return builder.outer(ref)
 
 
 def _floating_dtype(module: torch.nn.Module, tape: Tape) -> torch.dtype:

@@ -19,7 +19,7 @@ from .errors import EquivalenceError, InteropError, RecordingError, TransferErro
 from .frameworks import registry_for
 from .leaf import Registry
 from .outside import outside_call
-from .recording import Entry, Ref, Tape, record
+from .recording import Entry, Ref, Tape, record, refs
 from .report import ConversionReport, ConvertedModule
 from .restart import Restart
 from .rolling import Body, Loop, Sliced, analyse, find_loop
@@ -176,6 +176,10 @@ def _other_length(run: Callable, tape: Tape, loop: Loop, body: Body, inputs: tup
         try:
             other = run(longer)
             found = find_loop(other)
+            if found is not None and found.count != loop.count and _reads(analyse(other, found)) != _reads(body):
+                raise RecordingError(
+                    "the time steps read other values at another length. Allowed: the same at any length"
+                )
         except InteropError as error:
             shapes = ", ".join(str(tuple(x.shape)) for x in longer)
             error.add_note(f"This was found in a run that is longer than the example, on inputs of shape {shapes}.")
@@ -188,6 +192,19 @@ def _other_length(run: Callable, tape: Tape, loop: Loop, body: Body, inputs: tup
         if all(longer[number].shape[axis] + difference == found.count for number, axis, difference in length):
             return length, (other, found)
     return [], None
+
+
+def _reads(body: Body) -> list[Any]:
+    """Where the arguments of a time step come from, but for values made before the loop."""
+    seen = [(row, state or []) for row, state in zip(body.arguments, body.states, strict=True)]
+    kinds = [[_place(argument) for argument in [*row, *state]] for row, state in seen]
+    reads = {position: (_place(sliced), rest) for position, (sliced, rest) in body.reads.items()}
+    return [kinds, reads, body.writes]
+
+
+def _place(argument: Any) -> tuple[Any, ...]:
+    fields = ("value", "axis", "start", "stride")
+    return (type(argument), *(getattr(argument, field, None) for field in fields))
 
 
 def _slices(body: Body) -> list[Sliced]:
@@ -223,6 +240,10 @@ def _other_batch(run: Callable, tape: Tape, inputs: tuple[torch.Tensor, ...], ti
         why = f"{type(error).__name__}: {first[0] if first else ''}"
         return none, None, (1, 1), f"converted for exactly this batch: with another batch size, forward raises {why}"
     entry = _first_difference(tape.entries, other.entries)
+    if entry is None:
+        # The same calls in the same order number their values alike.
+        pairs = zip(tape.entries, other.entries, strict=True)
+        entry = next((a for a, b in pairs if _values(a) != _values(b)), None)
     if entry is not None:
         raise RecordingError(
             f"forward does something else with another batch size or other values: at {entry.name}\n  {entry.line}\n"
@@ -239,6 +260,11 @@ def _first_difference(first: list[Entry], second: list[Entry]) -> Entry | None:
     if len(first) != len(second):
         return max(first, second, key=len)[min(len(first), len(second))]
     return None
+
+
+def _values(entry: Entry) -> list[Ref]:
+    """The values that a call reads."""
+    return refs((entry.args, entry.kwargs, entry.state_in))
 
 
 def _difference(tape: Tape, loop: Loop, other: Tape, found: Loop) -> Entry | None:
@@ -262,24 +288,30 @@ def _assemble(
     outputs: list[Any] = []
     out_axes: list[int | None] = []
 
-    def place(item: Any) -> Any:
+    def place(item: Any, there: Any) -> Any:
         if isinstance(item, Ref):
             if builder.axes.is_folded(item):
                 raise RecordingError(
                     f"forward returns a tensor of shape {tape.shape(item)} whose batch is folded into another axis. "
                     "Allowed: the batch as an axis of its own. Unfold it with view before returning"
                 )
-            outputs.append(builder.result(builder.after, item))
+            outputs.append(builder.result(builder.after, item, there))
             out_axes.append(builder.axes.batch_axis(item))
             return Out(len(outputs) - 1)
         if isinstance(item, list | tuple) and builder.step_list(item) is not None:
-            source, axis = builder.sequence_source(builder.after, item, item)
+            source, axis = builder.sequence_source(builder.after, item, there)
             outputs.append(source)
             out_axes.append(None if axis is None else axis + 1)
             return Out(len(outputs) - 1, listed=True)
-        return map_structure(place, item)
+        if isinstance(item, list | tuple | dict):
+            if len(item) != len(there):
+                raise RecordingError(f"forward returns {len(item)} values here, and {len(there)} at another length")
+            others = iter(there.values() if isinstance(there, dict) else there)
+            return map_structure(lambda each: place(each, next(others)), item)
+        return item
 
-    result = place(tape.result)
+    longer = builder.runs.other_length
+    result = place(tape.result, tape.result if longer is None else longer[0].result)
     if not outputs:
         raise RecordingError("forward returns no tensor. Allowed: a tensor, or tuples, lists and dicts of tensors")
     recorded = [builder.sources[value] for value in builder.recorded]

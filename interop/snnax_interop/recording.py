@@ -81,7 +81,6 @@ class Tape:
     tensors: list[torch.Tensor]
     names: dict[int, str]
     dependent: set[int]
-
     parametric: set[int]
     shapes: list[tuple[int, ...]]
     called: set[str]

@@ -487,3 +487,26 @@ def test_inputs_of_other_types_than_floats_keep_them(dtype):
     np.testing.assert_allclose(membranes, mem.detach().numpy(), rtol=1e-5, atol=1e-6)
     with pytest.raises(TypeError, match=f"must have dtype {to_jax(x).dtype!s}, found float32"):
         converted(jnp.ones((3, 8, 5)))
+
+
+class Moments(Counts):
+    """Single steps out of a recorded list: from the start, from the end, by the number of the example's last step."""
+
+    def forward(self, x):
+        mem, membranes = self.lif.reset_mem(), []
+        for t in range(x.shape[1]):
+            _, mem = self.lif(self.fc(x[:, t]), mem)
+            membranes.append(mem)
+        return membranes[1], membranes[-2], membranes[7], torch.stack(membranes[1:-1]), {"all": membranes}
+
+
+@pytest.mark.parametrize("length", [8, 9, 17, 20])
+def test_steps_that_are_picked_after_the_loop_are_those_at_any_length(length):
+    module = Moments()
+    converted = from_torch(module, (torch.rand(3, 8, 5) * 4,))
+    (x,) = (torch.rand((2, length, 5), generator=torch.Generator().manual_seed(2)) * 4,)
+    found, expected = converted(to_jax(x)), module(x)
+    assert len(found[-1]["all"]) == length
+    assert all(bool((each > 1).any()) for each in expected[:3])
+    for a, b in zip(jax.tree.leaves(found), pytree.tree_leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-5, atol=1e-5)

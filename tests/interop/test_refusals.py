@@ -702,3 +702,52 @@ def test_steps_that_differ_only_beyond_the_example_are_refused():
     line = "spk, mem = self.lif(current, mem)"
     error = refused(SlowsDown(), RecordingError, "time steps of the loop differ", path="lif", line=line)
     assert "longer than the example" in error.__notes__[0]
+
+
+class StopsReading(Net):
+    """Reads the same step again from step 7 on, beyond the end of the example, at the same source line."""
+
+    def forward(self, x):
+        mem = self.start(x)
+        spikes = []
+        for t in range(x.shape[0]):
+            spk, mem = self.lif(self.fc(x[min(t, 7)]), mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+class Middle(Net):
+    def forward(self, x):
+        mem = self.start(x)
+        spikes = []
+        for t in range(x.shape[0]):
+            spk, mem = self.lif(self.fc(x[t]), mem)
+            spikes.append(spk)
+        return spikes[len(spikes) // 2]
+
+
+def test_an_index_that_stops_counting_beyond_the_example_is_refused():
+    error = refused(StopsReading(), RecordingError, "changes from step to step", line="self.fc(x[min(t, 7)])")
+    assert "longer than the example" in error.__notes__[0]
+
+
+def test_a_step_that_is_at_neither_end_is_refused():
+    refused(Middle(), RecordingError, r"reads time step 2 of 5, and 5 of 11\. Allowed: steps counted from")
+
+
+class PicksByBatch(Net):
+    """The same lines, on another tensor when the batch is larger."""
+
+    def forward(self, x):
+        mem = self.start(x)
+        low, high = x * 0.5, x * 2.0
+        chosen = [low, high][x.shape[1] % 2]
+        spikes = []
+        for t in range(x.shape[0]):
+            spk, mem = self.lif(self.fc(chosen[t]), mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+def test_values_that_are_chosen_by_the_batch_size_are_refused():
+    refused(PicksByBatch(), RecordingError, "another batch size or other values", line="self.fc(chosen[t])")
