@@ -30,6 +30,39 @@ class AbstractLayer(eqx.Module):
         """One time step: `(state, input) -> (state, output)`."""
 
 
+class AbstractLinearLayer(AbstractLayer):
+    """A layer that can do without a loop over time where its state depends linearly on its input."""
+
+    @property
+    @abc.abstractmethod
+    def is_linear(self) -> bool:
+        """Whether this layer, with its options, is linear in time."""
+
+    @abc.abstractmethod
+    def apply_parallel(self, state: Any, xs: Any) -> tuple[Any, Any]:
+        """All time steps at once, if `is_linear`: the states after each step and the outputs, `(time, ...)` both."""
+
+
+class AbstractSequenceLayer(AbstractLayer):
+    """A layer that knows more of a whole sequence than of its steps one after another.
+
+    It may take its input projection out of the loop over time, bring an adjoint of its own, or need all steps together.
+    """
+
+    @property
+    @abc.abstractmethod
+    def needs_whole_sequence(self) -> bool:
+        """Whether the layer cannot be stepped, nor be given a sequence in pieces: its `__call__` then raises."""
+
+    @abc.abstractmethod
+    def apply_sequence(self, state: Any, xs: Any, *, keys: Any = None, mask: Any = None) -> tuple[Any, Any]:
+        """A whole sequence: `(state, inputs) -> (state after the last step, outputs)`.
+
+        `xs` is `(time, ...)`; `keys` is one key per step or None; steps where `mask` `(time,)` is False leave the state
+        as it is. Equal to stepping, if the layer can be stepped.
+        """
+
+
 class AbstractFunction(eqx.Module):
     """A stateless node that takes its inputs as separate arguments; any other node gets their sum."""
 

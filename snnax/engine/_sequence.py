@@ -34,6 +34,13 @@ def as_sequences(tree: Any) -> Any:
     return jax.tree.map(as_sequence, tree, is_leaf=lambda x: isinstance(x, Repeat))
 
 
+def time_slice(x: Any, start: int, stop: int) -> Any:
+    """Some time steps of an input."""
+    if isinstance(x, Repeat):
+        return Repeat(x.value, stop - start)
+    return jax.tree.map(lambda x: x[start:stop], x)
+
+
 def input_sequences(xs: Any, names: tuple[str, ...]) -> tuple[dict[str, Any], int]:
     """The inputs of a model by name, and the number of time steps.
 
@@ -58,5 +65,53 @@ def input_sequences(xs: Any, names: tuple[str, ...]) -> tuple[dict[str, Any], in
 
 
 def step_keys(key: Array | None, num_steps: int) -> Array | None:
-    """One key for every time step."""
-    return None if key is None else jax.random.split(key, num_steps)
+    """One key for every time step, from one key or from as many as there are steps.
+
+    **Raises:** `ValueError` when there is another number of keys than time steps.
+    """
+    if key is None:
+        return None
+    if key.ndim == (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1):
+        return jax.random.split(key, num_steps)
+    if key.shape[0] != num_steps:
+        raise ValueError(f"expected one key, or one for each of {num_steps} time steps, found {key.shape[0]}")
+    return key
+
+
+def step_mask(mask: Any, num_steps: int) -> Array | None:
+    """Which time steps count, one Boolean each; None where all do.
+
+    **Raises:** `ValueError` for a mask of another shape, `TypeError` for one that is not Boolean.
+    """
+    if mask is None:
+        return None
+    mask = jnp.asarray(mask)
+    if mask.dtype != jnp.bool_:
+        raise TypeError(f"a mask is Boolean, True where a time step counts; found {mask.dtype}")
+    if mask.shape != (num_steps,):
+        raise ValueError(f"a mask has one value for each of {num_steps} time steps, found the shape {mask.shape}")
+    return mask
+
+
+def keep(counts: Array | None, new: Any, old: Any) -> Any:
+    """The new state where the time step counts, else the old one."""
+    return new if counts is None else jax.tree.map(lambda a, b: jnp.where(counts, a, b), new, old)
+
+
+def zeroed(mask: Array | None, sequences: Any) -> Any:
+    """Sequences with zeros at the time steps that do not count."""
+    if mask is None:
+        return sequences
+    wide = lambda x: mask.reshape(-1, *(1,) * (x.ndim - 1))  # noqa: E731
+    return jax.tree.map(lambda x: jnp.where(wide(x), x, jnp.zeros((), x.dtype)), sequences)
+
+
+def scan_layer(layer: Any, state: Any, xs: Any, keys: Any = None, mask: Array | None = None) -> tuple[Any, Any]:
+    """A layer over a sequence, step by step: what an `AbstractSequenceLayer` does where it knows nothing better."""
+
+    def body(state, inputs):
+        x, key, counts = inputs
+        new, out = layer(state, x, key=key)
+        return keep(counts, new, state), out
+
+    return jax.lax.scan(body, state, (xs, keys, mask))

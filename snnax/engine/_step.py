@@ -75,7 +75,7 @@ def init_states(model: AbstractContainer, key: Any, input_shape: Any) -> Any:
         edges = sorted(model.wiring.previous, key=lambda edge: edge.shape is not None)
         previous = {str(edge): edge.shape for edge in edges}
     else:
-        shapes, previous = infer_shapes(model, input_shape)
+        shapes, _, previous = infer_shapes(model, input_shape)
     states = {}
     for index, (name, node) in enumerate(nodes.items()):
         node_key = None if key is None else jax.random.fold_in(key, index)
@@ -97,8 +97,8 @@ def init_states(model: AbstractContainer, key: Any, input_shape: Any) -> Any:
     return model.pack_states(states)
 
 
-def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The input shapes of every node and the shapes of the delayed sources, by abstract evaluation.
+def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Shapes by abstract evaluation: of the inputs and of the output of every node, and of the delayed sources.
 
     A node that reads a delayed source whose shape is not known yet is evaluated on what is known, if that is summed.
     """
@@ -136,7 +136,7 @@ def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, 
                 f"the input shapes of the nodes {waiting} cannot be inferred: give snn.Previous(..., shape=...)"
             )
         waiting = [name for name in waiting if name not in found]
-    return inputs, {str(edge): read(edge) for edge in wiring.previous}
+    return inputs, {name: values[name] for name in nodes}, {str(edge): read(edge) for edge in wiring.previous}
 
 
 def _is_summed(node: Any) -> bool:
@@ -147,6 +147,9 @@ def _is_summed(node: Any) -> bool:
 
 
 def _evaluate(name: str, node: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    # Statistics of a batch or of a whole sequence cannot be had here; they do not change shapes.
+    node = eqx.nn.inference_mode(node)
+
     def run(args):
         key = jax.random.key(0)  # dropout and random initial states need one
         if isinstance(node, AbstractLayer):

@@ -30,6 +30,10 @@ class AbstractDecay(eqx.Module):
     def relax(self, s: Array, x: Array, rest: Array | float = 0.0) -> Array:
         """`d * s + (1 - d) * (rest + x)`: one step towards the input above rest."""
 
+    @abc.abstractmethod
+    def advance(self, s: Array, slope: Array) -> Array:
+        """`s + (1 - d) * slope`: one Euler step of `tau ds/dt = slope`, with `1 - d = dt / tau`."""
+
 
 class Factor(AbstractDecay):
     """A decay stored as the factor `d` that is kept per time step; scalar or per neuron.
@@ -68,8 +72,30 @@ class Factor(AbstractDecay):
         factor = self.factor.astype(s.dtype)
         return factor * s + (1 - factor) * (rest + x)
 
+    def advance(self, s, slope):
+        return s + (1 - self.factor.astype(s.dtype)) * slope
 
-class Rate(AbstractDecay):
+
+class _AbstractRate(AbstractDecay):
+    """A decay by the rate `r = 1 - d` that is lost per time step."""
+
+    rate: eqx.AbstractVar[Array]
+
+    @property
+    def factor(self) -> Array:
+        return 1 - self.rate
+
+    def leak(self, s):
+        return s - self.rate.astype(s.dtype) * s
+
+    def relax(self, s, x, rest=0.0):
+        return s + self.rate.astype(s.dtype) * ((rest - s) + x)
+
+    def advance(self, s, slope):
+        return s + self.rate.astype(s.dtype) * slope
+
+
+class Rate(_AbstractRate):
     """A decay stored as the rate `1 - d` that is lost per time step, `dt / tau` of an Euler step; not limited."""
 
     value: Array
@@ -78,14 +104,37 @@ class Rate(AbstractDecay):
         self.value = floating(value)
 
     @property
-    def factor(self) -> Array:
-        return 1 - self.value
+    def rate(self) -> Array:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.value
 
-    def leak(self, s):
-        return s - self.value.astype(s.dtype) * s
 
-    def relax(self, s, x, rest=0.0):
-        return s + self.value.astype(s.dtype) * ((rest - s) + x)
+class SigmoidRate(_AbstractRate):
+    """A decay whose rate is `sigmoid(value)`: always within (0, 1), so that learning it needs no bounds.
+
+    The parametrisation of PLIF (Fang et al. 2021, doi:10.1109/ICCV48922.2021.00266).
+
+    >>> print(SigmoidRate.from_rate(0.25).factor)
+    0.75
+    """
+
+    value: Array
+
+    def __init__(self, value: ArrayLike):
+        self.value = floating(value)
+
+    @classmethod
+    def from_rate(cls, rate: ArrayLike) -> "SigmoidRate":
+        """The decay of a given rate.
+
+        **Raises:** `ValueError` for a Python number that does not lie within (0, 1).
+        """
+        if isinstance(rate, int | float) and not 0 < rate < 1:
+            raise ValueError(f"a rate lies between 0 and 1, both excluded, found {rate}")
+        return cls(jax.scipy.special.logit(floating(rate)))
+
+    @property
+    def rate(self) -> Array:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return jax.nn.sigmoid(self.value)
 
 
 def floating(value: ArrayLike) -> Array:
@@ -101,11 +150,24 @@ def as_decay(value: "AbstractDecay | ArrayLike") -> AbstractDecay:
     return value if isinstance(value, AbstractDecay) else Factor(value)
 
 
-def factor_from_tau(tau: float, dt: float) -> float:
-    """`exp(-dt / tau)` of a time constant and a time step in seconds.
+def factor_from_tau(tau: float, dt: float) -> Factor:
+    """`exp(-dt / tau)` of a time constant and a time step in seconds: exact for an exponential decay.
 
     **Raises:** `ValueError` unless both are positive.
     """
+    _check_times(tau, dt)
+    return Factor(math.exp(-dt / tau))
+
+
+def rate_from_tau(tau: float, dt: float) -> Rate:
+    """`dt / tau` of a time constant and a time step in seconds: an Euler step, for what does not decay exponentially.
+
+    **Raises:** `ValueError` unless both are positive.
+    """
+    _check_times(tau, dt)
+    return Rate(dt / tau)
+
+
+def _check_times(tau: float, dt: float) -> None:
     if not (tau > 0 and dt > 0):
         raise ValueError(f"tau and dt must be positive times in seconds, found tau={tau}, dt={dt}")
-    return math.exp(-dt / tau)

@@ -1,24 +1,18 @@
 """The integrate-and-fire neuron: a membrane that forgets nothing."""
 
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike
 
-from ..engine import AbstractLayer
-from ..surrogate import AbstractSurrogate
-from ._firing import Firing, Reset
-from ._shape import Shape, as_shape, check_input, check_parameters, resolve_shape
-
-
-class IFState(eqx.Module):
-    """Membrane potential `v`."""
-
-    v: Float[Array, "..."]
+from ._firing import Firing, FiringOptions, Reset
+from ._neuron import AbstractNeuron
+from ._shape import Shape, as_shape
+from ._synapse import SynapseOrder
 
 
-class IF(AbstractLayer):
+class IF(AbstractNeuron):
     r"""Integrate-and-fire neurons, the LIF neuron with $\beta = 1$.
 
     $$ v_t = v_{t-1} + x_t, \quad z_t = H(v_t - \theta), \quad v_t \leftarrow v_t - \theta z_t $$
@@ -31,8 +25,11 @@ class IF(AbstractLayer):
     [1.0]
     """
 
+    decay_syn: None
     firing: Firing
+    adaptation: None
     shape: tuple[int, ...] | None = eqx.field(static=True)
+    synapse_order: SynapseOrder = eqx.field(static=True)
 
     def __init__(
         self,
@@ -40,39 +37,23 @@ class IF(AbstractLayer):
         threshold: ArrayLike = 1.0,
         reset: Reset | ArrayLike = "subtract",
         *,
-        reset_delay: bool | Literal["undone"] = False,
-        detach_reset: bool = True,
-        spike_at_threshold: bool = False,
-        surrogate: AbstractSurrogate | None = None,
         key: Any = None,
+        **firing: Unpack[FiringOptions],
     ):
         """Arguments and errors as for the same names of `snn.LIF` and `snn.Firing`."""
         del key
-        self.firing = Firing(
-            threshold,
-            reset,
-            reset_delay=reset_delay,
-            detach_reset=detach_reset,
-            spike_at_threshold=spike_at_threshold,
-            surrogate=surrogate,
-        )
+        self.decay_syn = self.adaptation = None
+        self.firing = Firing(threshold, reset, **firing)
         self.shape = as_shape(shape)
+        self.synapse_order = "decay-jump-read"
 
-    def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> IFState:
-        """Membranes at 0, for neurons of `shape`."""
-        del key
-        shape = resolve_shape(self.shape, shape)
-        check_parameters(self, shape)
-        return IFState(jnp.zeros(shape, jnp.result_type(float)))
+    @property
+    def v_rest(self) -> float:
+        return 0.0
 
-    def __call__(
-        self, state: IFState, x: Float[Array, "..."], *, key: Any = None
-    ) -> tuple[IFState, Float[Array, "..."]]:
-        """One time step; returns the new state and the spikes in the dtype of `x`.
+    @property
+    def membrane_factor(self) -> Array:
+        return jnp.ones(())
 
-        **Raises:** `ValueError` when the shape of `x` is not that of the neurons.
-        """
-        del key
-        drive = check_input(x, state.v)
-        v, z = self.firing.fire(state.v, lambda v: v + drive)
-        return IFState(v), self.firing.output(z, x.dtype)
+    def charge(self, v, drive):
+        return v + drive

@@ -3,23 +3,16 @@
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike
 
-from ..engine import AbstractLayer
 from ._decay import AbstractDecay
-from ._membrane import DecayConstants, InputScale, factors_from_tau, integrate, membrane_parameters, rest
-from ._shape import Shape, as_shape, check_input, check_parameters, resolve_shape
-from ._synapse import SynapseOrder, check_order, synapse_step
+from ._leaky import AbstractLeaky
+from ._membrane import DecayConstants, InputScale, check_scale, decays_from_tau, optional, split_decays
+from ._shape import Shape, as_shape
+from ._synapse import SynapseOrder, check_order
 
 
-class LIState(eqx.Module):
-    """Membrane potential `v` and synaptic current `i` (None without a synapse)."""
-
-    v: Float[Array, "..."]
-    i: Float[Array, "..."] | None = None
-
-
-class LI(AbstractLayer):
+class LI(AbstractLeaky):
     r"""Leaky integrators, with or without an exponential synapse; the output is the membrane potential.
 
     $$ i_t = \alpha i_{t-1} + x_t, \quad v_t = \beta v_{t-1} + i_t $$
@@ -36,6 +29,8 @@ class LI(AbstractLayer):
     decay_mem: AbstractDecay
     decay_syn: AbstractDecay | None
     v_leak: Array | None
+    firing: None
+    adaptation: None
     shape: tuple[int, ...] | None = eqx.field(static=True)
     synapse_order: SynapseOrder = eqx.field(static=True)
     input_scale: InputScale = eqx.field(static=True)
@@ -52,33 +47,73 @@ class LI(AbstractLayer):
     ):
         """Arguments and errors as for the same names of `snn.LIF`."""
         del key
-        self.shape = as_shape(shape)
-        self.decay_mem, self.decay_syn, self.v_leak = membrane_parameters(decay_constants, v_leak, input_scale)
+        self.decay_mem, self.decay_syn = split_decays(decay_constants)
         check_order(synapse_order)
+        check_scale(input_scale)
+        self.v_leak = optional(v_leak)
+        self.firing = self.adaptation = None
+        self.shape = as_shape(shape)
         self.synapse_order = synapse_order
         self.input_scale = input_scale
 
     @classmethod
     def from_tau(cls, shape: Shape, tau_mem: float, tau_syn: float | None = None, *, dt: float, **options: Any) -> "LI":
         """Integrators from time constants in seconds, with decays `exp(-dt / tau)`."""
-        return cls(shape, factors_from_tau(tau_mem, tau_syn, dt), **options)
+        return cls(shape, decays_from_tau(tau_mem, tau_syn, dt), **options)
 
-    def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> LIState:
-        """Membranes at rest and no synaptic current, for neurons of `shape`."""
-        del key
-        shape = resolve_shape(self.shape, shape)
-        check_parameters(self, shape)
-        return LIState(*rest(shape, self.v_leak, self.decay_syn))
 
-    def __call__(
-        self, state: LIState, x: Float[Array, "..."], *, key: Any = None
-    ) -> tuple[LIState, Float[Array, "..."]]:
-        """One time step; the output is the new membrane potential in the dtype of `x`.
+class CubaLI(AbstractLeaky):
+    r"""Current-based leaky integrators: `snn.LI` with a synapse that cannot be left out, as in NIR.
 
-        **Raises:** `ValueError` when the shape of `x` is not that of the neurons.
+    $$ i_t = \alpha i_{t-1} + x_t, \quad v_t = \beta v_{t-1} + i_t $$
+
+    The input weight and the resistance of NIR's `CubaLI` (Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9) are
+    factors of the layer before it.
+
+    >>> import jax.numpy as jnp
+    >>> li = CubaLI(1, [0.5, 0.25])
+    >>> state, _ = li(li.init_state(), jnp.array([1.0]))
+    >>> li(state, jnp.zeros(1))[1].tolist()
+    [0.75]
+    """
+
+    decay_mem: AbstractDecay
+    decay_syn: AbstractDecay
+    v_leak: Array | None
+    firing: None
+    adaptation: None
+    shape: tuple[int, ...] | None = eqx.field(static=True)
+    synapse_order: SynapseOrder = eqx.field(static=True)
+    input_scale: InputScale = eqx.field(static=True)
+
+    def __init__(
+        self,
+        shape: Shape,
+        decay_constants: DecayConstants,
+        *,
+        v_leak: ArrayLike | None = None,
+        synapse_order: SynapseOrder = "decay-jump-read",
+        input_scale: InputScale = "unit",
+        key: Any = None,
+    ):
+        """Arguments as for the same names of `snn.LIF`; `decay_constants` are `[membrane, synapse]`.
+
+        **Raises:** `ValueError` for one decay constant, or an unknown option.
         """
         del key
-        drive = check_input(x, state.v)
-        drive, i = synapse_step(self.synapse_order, self.decay_syn, state.i, drive)
-        v = integrate(self.decay_mem, self.input_scale, self.v_leak, state.v, drive)
-        return LIState(v, i), v.astype(x.dtype)
+        self.decay_mem, decay_syn = split_decays(decay_constants)
+        if decay_syn is None:
+            raise ValueError("CubaLI needs the decay constants [membrane, synapse], found one; snn.LI takes one")
+        self.decay_syn = decay_syn
+        check_order(synapse_order)
+        check_scale(input_scale)
+        self.v_leak = optional(v_leak)
+        self.firing = self.adaptation = None
+        self.shape = as_shape(shape)
+        self.synapse_order = synapse_order
+        self.input_scale = input_scale
+
+    @classmethod
+    def from_tau(cls, shape: Shape, tau_mem: float, tau_syn: float, *, dt: float, **options: Any) -> "CubaLI":
+        """Integrators from time constants in seconds, with decays `exp(-dt / tau)`."""
+        return cls(shape, decays_from_tau(tau_mem, tau_syn, dt), **options)

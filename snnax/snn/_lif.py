@@ -1,27 +1,19 @@
 """The leaky integrate-and-fire neuron, with the conventions of the frameworks as options."""
 
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike
 
-from ..engine import AbstractLayer
-from ..surrogate import AbstractSurrogate
 from ._decay import AbstractDecay
-from ._firing import Firing, Reset
-from ._membrane import DecayConstants, InputScale, factors_from_tau, integrate, membrane_parameters, rest
-from ._shape import Shape, as_shape, check_input, check_parameters, resolve_shape
-from ._synapse import SynapseOrder, check_order, synapse_step
+from ._firing import Firing, FiringOptions, Reset
+from ._leaky import AbstractLeaky
+from ._membrane import DecayConstants, InputScale, check_scale, decays_from_tau, optional, split_decays
+from ._shape import Shape, as_shape
+from ._synapse import SynapseOrder, check_order
 
 
-class LIFState(eqx.Module):
-    """Membrane potential `v` and synaptic current `i` (None without a synapse)."""
-
-    v: Float[Array, "..."]
-    i: Float[Array, "..."] | None = None
-
-
-class LIF(AbstractLayer):
+class LIF(AbstractLeaky):
     r"""Leaky integrate-and-fire neurons, with or without an exponential synapse.
 
     With the decay factors $\beta$ (membrane) and $\alpha$ (synapse), input $x$ and $i = x$ where there is no synapse:
@@ -33,7 +25,8 @@ class LIF(AbstractLayer):
     in the same time step. This is discrete exponential decay as in snnTorch; what other frameworks do differently under
     the same name is an option: when the synapse is read (`synapse_order`), whether the input is scaled by
     $1 - \beta$ (`input_scale="one_minus_decay"`: $v_t = \beta v_{t-1} + (1 - \beta)(v_\text{leak} + i_t)$, as in
-    Norse), and everything that `snn.Firing` says of threshold and reset.
+    Norse), and everything that `snn.Firing` says of threshold and reset. With `reset="none"` it is the reset-free leaky
+    neuron of snnTorch (`StateLeaky`, `LinearLeaky`), which `snnax.engine.parallel` computes without a loop over time.
 
     >>> import jax.numpy as jnp
     >>> lif = LIF(3, [0.9, 0.8])
@@ -46,6 +39,7 @@ class LIF(AbstractLayer):
     decay_syn: AbstractDecay | None
     v_leak: Array | None
     firing: Firing
+    adaptation: None
     shape: tuple[int, ...] | None = eqx.field(static=True)
     synapse_order: SynapseOrder = eqx.field(static=True)
     input_scale: InputScale = eqx.field(static=True)
@@ -60,38 +54,27 @@ class LIF(AbstractLayer):
         v_leak: ArrayLike | None = None,
         synapse_order: SynapseOrder = "decay-jump-read",
         input_scale: InputScale = "unit",
-        reset_delay: bool | Literal["undone"] = False,
-        detach_reset: bool = True,
-        spike_at_threshold: bool = False,
-        winner_take_all: bool = False,
-        amplitude: ArrayLike | None = None,
-        surrogate: AbstractSurrogate | None = None,
         key: Any = None,
+        **firing: Unpack[FiringOptions],
     ):
         """**Arguments:**
 
         - `shape`: of the neurons, without batch and time; `None` takes it from the input.
         - `decay_constants`: `[membrane]` or `[membrane, synapse]`, or one value; each a factor per time step (scalar
-          or per neuron) or a `snn.Factor` or `snn.Rate`.
-        - `v_leak`: resting potential, with `input_scale="one_minus_decay"` only; also where the membrane starts.
+          or per neuron) or a `snn.Factor`, `snn.Rate` or `snn.SigmoidRate`.
+        - `v_leak`: resting potential, to which the membrane decays and where it starts; 0 when not given.
         - `key`: ignored; nothing is drawn. Accepted as by every layer.
         - all others: see `snn.Firing`.
 
         **Raises:** `ValueError` for options that are unknown or do not go together.
         """
         del key
-        self.decay_mem, self.decay_syn, self.v_leak = membrane_parameters(decay_constants, v_leak, input_scale)
+        self.decay_mem, self.decay_syn = split_decays(decay_constants)
         check_order(synapse_order)
-        self.firing = Firing(
-            threshold,
-            reset,
-            reset_delay=reset_delay,
-            detach_reset=detach_reset,
-            spike_at_threshold=spike_at_threshold,
-            winner_take_all=winner_take_all,
-            amplitude=amplitude,
-            surrogate=surrogate,
-        )
+        check_scale(input_scale)
+        self.v_leak = optional(v_leak)
+        self.firing = Firing(threshold, reset, **firing)
+        self.adaptation = None
         self.shape = as_shape(shape)
         self.synapse_order = synapse_order
         self.input_scale = input_scale
@@ -105,26 +88,4 @@ class LIF(AbstractLayer):
         >>> print(round(float(LIF.from_tau(3, tau_mem=20e-3, dt=1e-3).decay_mem.factor), 4))
         0.9512
         """
-        return cls(shape, factors_from_tau(tau_mem, tau_syn, dt), **options)
-
-    def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> LIFState:
-        """Membranes at rest and no synaptic current, for neurons of `shape`."""
-        del key
-        shape = resolve_shape(self.shape, shape)
-        check_parameters(self, shape)
-        return LIFState(*rest(shape, self.v_leak, self.decay_syn))
-
-    def __call__(
-        self, state: LIFState, x: Float[Array, "..."], *, key: Any = None
-    ) -> tuple[LIFState, Float[Array, "..."]]:
-        """One time step.
-
-        **Returns:** the new state, in the dtype of the old one, and the spikes, in the dtype of `x`.
-
-        **Raises:** `ValueError` when the shape of `x` is not that of the neurons.
-        """
-        del key
-        drive = check_input(x, state.v)
-        drive, i = synapse_step(self.synapse_order, self.decay_syn, state.i, drive)
-        v, z = self.firing.fire(state.v, lambda v: integrate(self.decay_mem, self.input_scale, self.v_leak, v, drive))
-        return LIFState(v, i), self.firing.output(z, x.dtype)
+        return cls(shape, decays_from_tau(tau_mem, tau_syn, dt), **options)

@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from .. import engine
 from ..engine import AbstractContainer
+from ._summary import summary
 
 
 class AbstractModel(AbstractContainer):
@@ -43,7 +44,14 @@ class AbstractModel(AbstractContainer):
         return engine.step(self, states, x, key)
 
     def __call__(
-        self, states: Any, xs: Any, key: Array | None = None, *, engine: Callable = engine.layerwise
+        self,
+        states: Any,
+        xs: Any,
+        key: Array | None = None,
+        *,
+        engine: Callable = engine.layerwise,
+        burnin: int = 0,
+        mask: Any = None,
     ) -> tuple[Any, list[Any]]:
         """Run over a sequence.
 
@@ -53,11 +61,45 @@ class AbstractModel(AbstractContainer):
         - `xs`: `(time, ...)`, or `snnax.Repeat` for an input that is the same at every step; a tuple of them for a
           graph of several inputs.
         - `key`: for layers that draw random numbers; they draw anew at every time step.
-        - `engine`: `snnax.engine.layerwise` or `snnax.engine.stepwise`; they compute the same.
+        - `engine`: how to run. `snnax.engine.layerwise`, the default; `stepwise`, which defines the result;
+          `checkpointed`, for long sequences on little memory; `parallel`, for linear recurrences. They compute the
+          same. `functools.partial(engine.layerwise, methods={"lif1": "parallel"})` chooses for single layers.
+        - `burnin`: so many first steps have no gradient (truncated backpropagation through time). To train on pieces
+          of a longer sequence, hand on `jax.lax.stop_gradient(states)`.
+        - `mask`: `(time,)` Booleans, False for time steps that do not count, as the padding of a shorter sequence: the
+          states stay as they are, outputs are zero, inputs are not looked at.
 
         **Returns:** the states after the last step, and the list of every layer's output sequence `(time, ...)`;
         the last one is the network's.
 
         **Raises:** `ValueError` for inputs that do not fit.
         """
-        return engine(self, states, xs, key=key)
+        options = {} if mask is None else {"mask": mask}
+        if not burnin:
+            return engine(self, states, xs, key=key, **options)
+        return _burned_in(self, states, xs, key, engine, burnin, options)
+
+    def summary(self, input_shape: Any = None) -> str:
+        """A table of all nodes, those of nested containers below them: shapes of output and state, parameters.
+
+        **Arguments:** `input_shape`: as for `init_states`; it may be left out where that knows all shapes.
+        """
+        return summary(self, input_shape)
+
+
+def _burned_in(model, states, xs, key, run, burnin, options) -> tuple[Any, list[Any]]:
+    inputs, num_steps = engine.input_sequences(xs, model.wiring.inputs)
+    if not 0 <= burnin <= num_steps:
+        raise ValueError(f"burnin is a number of time steps, at most {num_steps} here, found {burnin}")
+    keys = engine.step_keys(key, num_steps)
+    several = len(inputs) > 1
+
+    def piece(start: int, stop: int, states: Any) -> tuple[Any, list[Any]]:
+        cut = tuple(engine.time_slice(x, start, stop) for x in inputs.values())
+        mask = {name: value[start:stop] for name, value in options.items()}
+        step_keys = None if keys is None else keys[start:stop]
+        return run(model, states, cut if several else cut[0], key=step_keys, **mask)
+
+    states, early = jax.lax.stop_gradient(piece(0, burnin, states))
+    states, late = piece(burnin, num_steps, states)
+    return states, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)

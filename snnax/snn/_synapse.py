@@ -2,8 +2,11 @@
 
 from typing import Literal, get_args
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
+from ..engine import linear_recurrence
 from ._decay import AbstractDecay
 
 
@@ -28,6 +31,22 @@ def synapse_step(
         return i, decay.leak(i) + x
     i = decay.leak(i + x)
     return i, i
+
+
+def synapse_sequence(
+    order: SynapseOrder, decay: AbstractDecay | None, i: Array | None, xs: Array
+) -> tuple[Array, Array | None]:
+    """`synapse_step` over all time steps at once: drives and currents `(time, ...)`."""
+    if decay is None or i is None:
+        return xs, None
+    # The current is linear in input and past: what a jump leaves of itself at the end of its step is all that differs.
+    decays_at_once = order in ("jump-read-decay", "jump-decay-read")
+    jumps = jax.vmap(decay.leak)(xs) if decays_at_once else xs
+    currents = linear_recurrence(decay.factor.astype(i.dtype), jumps, i)
+    if order in ("decay-jump-read", "jump-decay-read"):
+        return currents, currents
+    before = jnp.concatenate([i[None], currents])[: xs.shape[0]]
+    return before + xs if order == "jump-read-decay" else before, currents
 
 
 def check_order(order: str) -> None:

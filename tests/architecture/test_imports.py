@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*ROOT.glob("snnax/**/*.py"), *ROOT.glob("interop/snnax_interop/**/*.py")])
 # The folders of snnax, and which others each may import.
-LAYERS = {"surrogate": set(), "engine": set(), "snn": {"surrogate", "engine"}}
+LAYERS = {
+    "surrogate": set(),
+    "engine": set(),
+    "snn": {"surrogate", "engine"},
+    "encoding": set(),
+    "losses": set(),
+    "metrics": set(),
+    "initialisation": {"engine", "snn"},
+    "serialisation": set(),
+    "plot": set(),
+}
 # Imported by interop/snnax_interop/frameworks/<name>.py, and nowhere else.
 FRAMEWORKS = {"snntorch", "norse", "spikingjelly", "sinabs"}
 OPTIONAL = {*FRAMEWORKS, "tonic", "nir", "torch2jax"}

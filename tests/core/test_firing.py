@@ -25,7 +25,7 @@ def run(firing, p, xs, v):
     """A membrane that decays and adds its input, step by step: outputs and the last membrane."""
     outs = []
     for x in xs:
-        v, z = firing.fire(v, lambda v, x=x: p["decay_mem"] * v + p["gain"] * x)
+        v, z, _ = firing.fire(v, lambda v, x=x: p["decay_mem"] * v + p["gain"] * x)
         outs.append(firing.output(z, z.dtype))
     return jnp.stack(outs), v
 
@@ -81,7 +81,7 @@ def test_the_three_delays_and_four_resets_are_different_rules(inputs):
 @pytest.mark.parametrize(("spike_at_threshold", "expected"), [(False, 0.0), (True, 1.0)])
 def test_a_membrane_on_the_threshold_spikes_only_if_asked_to(spike_at_threshold, expected):
     rule = snn.Firing(0.5, spike_at_threshold=spike_at_threshold)
-    v, z = rule.fire(jnp.array([0.5]), lambda v: v)
+    v, z, _ = rule.fire(jnp.array([0.5]), lambda v: v)
     assert z.tolist() == [expected]
     assert v.tolist() == [0.5 - 0.5 * expected]
 
@@ -131,7 +131,7 @@ def test_winner_take_all_is_for_one_axis_of_neurons():
 
 def test_an_amplitude_scales_what_goes_downstream_and_not_the_reset():
     rule = snn.Firing(1.0, amplitude=jnp.array([3.0, 0.5]))
-    v, z = rule.fire(jnp.array([1.5, 1.5]), lambda v: v)
+    v, z, _ = rule.fire(jnp.array([1.5, 1.5]), lambda v: v)
     assert v.tolist() == [0.5, 0.5]
     assert rule.output(z, jnp.dtype("bfloat16")).tolist() == [3.0, 0.5]
     assert rule.output(z, jnp.dtype("bfloat16")).dtype == jnp.bfloat16

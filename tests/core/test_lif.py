@@ -59,7 +59,7 @@ def test_spikes_states_and_gradients_follow_the_equations(
 
     def loss(p):
         layer = lif(p, amplitude=p["amplitude"], **options)
-        state, found = snn.LIFState(jnp.asarray(v), jnp.asarray(i) if synapse_order else None), []
+        state, found = snn.NeuronState(jnp.asarray(v), jnp.asarray(i) if synapse_order else None), []
         for x in xs:
             state, out = layer(state, p["gain"] * x)
             found.append(out)
@@ -153,7 +153,6 @@ def test_there_are_one_or_two_decays(kind, count):
     [
         ({"synapse_order": "jump"}, r"synapse_order must be one of \('decay-jump-read', .*\), found 'jump'"),
         ({"input_scale": "double"}, "input_scale must be 'unit' or 'one_minus_decay', found 'double'"),
-        ({"v_leak": 0.1}, "v_leak needs input_scale='one_minus_decay'"),
         ({"shape": (3, -1)}, r"a shape has no negative sizes, found \(3, -1\)"),
     ],
 )

@@ -51,11 +51,11 @@ def test_there_is_one_state_and_one_output_per_layer(getkey):
     states, outs = model(model.init_states(getkey()), jnp.ones((5, 6)))
     assert [type(state).__name__ for state in states] == [
         "NoneType",
-        "LIFState",
+        "NeuronState",
         "NoneType",
         "list",
         "NoneType",
-        "LIState",
+        "NeuronState",
     ]
     assert [out.shape for out in outs] == [(5, 4), (5, 4), (5, 4), (5, 3), (5, 3), (5, 3)]
     states, outs = model.step(states, jnp.ones(6))
