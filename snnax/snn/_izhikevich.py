@@ -77,7 +77,7 @@ class Izhikevich(AbstractLayer):
     ...     state, z = neuron(state, jnp.array([14.0]))
     ...     spikes += float(z[0])
     >>> spikes
-    4.0
+    5.0
     """
 
     a: Array

@@ -25,6 +25,7 @@ class QIF(AbstractNeuron):
     $a_t = \rho a_{t-1} + (1 - \rho) c (v_t - v_\text{rest}) + b z_t$, which is SpikingJelly's `IzhikevichNode`: not the
     Izhikevich model in mV, see `snn.Izhikevich`.
 
+    >>> import jax.numpy as jnp
     >>> from snnax import snn
     >>> neuron = QIF(2, snn.Rate(0.5))
     >>> state, spikes = neuron(neuron.init_state(), jnp.array([0.1, 3.0]))

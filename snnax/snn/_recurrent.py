@@ -66,7 +66,7 @@ class Recurrent(AbstractLayer):
 
     >>> from snnax import snn
     >>> import equinox as eqx
-    >>> layer = Recurrent(snn.LIF(3, 0.9), eqx.nn.Linear(3, 3, key=jax.random.key(0)))
+    >>> layer = Recurrent(snn.LIF(3, 0.9), eqx.nn.Linear(3, 3, use_bias=False, key=jax.random.key(0)))
     >>> state, spikes = layer(layer.init_state(), jnp.array([0.0, 1.5, 3.0]))
     >>> state.z.tolist()
     [0.0, 1.0, 1.0]
