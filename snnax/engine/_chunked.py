@@ -21,14 +21,14 @@ def scan_chunks(
     size = max(1, math.isqrt(num_steps) if chunk is None else min(chunk, num_steps))
     count, rest = divmod(num_steps, size)
 
-    def recomputed(steps: int) -> Callable[[Any, Any], tuple[Any, Any]]:
-        # Inside a scan the compiler cannot merge the second computation with the first by itself.
-        return jax.checkpoint(lambda carry, piece: run(carry, piece, steps), prevent_cse=False)
+    def recomputed(steps: int, *, in_scan: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
+        # Outside of a scan the compiler would merge the second computation with the first, and keep what it needs.
+        return jax.checkpoint(lambda carry, piece: run(carry, piece, steps), prevent_cse=not in_scan)
 
     whole = jax.tree.map(lambda x: x[: count * size].reshape(count, size, *x.shape[1:]), sequences)
-    carry, outs = jax.lax.scan(recomputed(size), carry, whole, length=count)
+    carry, outs = jax.lax.scan(recomputed(size, in_scan=True), carry, whole, length=count)
     outs = jax.tree.map(lambda x: x.reshape(count * size, *x.shape[2:]), outs)
     if rest:
-        carry, last = recomputed(rest)(carry, jax.tree.map(lambda x: x[count * size :], sequences))
+        carry, last = recomputed(rest, in_scan=False)(carry, jax.tree.map(lambda x: x[count * size :], sequences))
         outs = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), outs, last)
     return carry, outs

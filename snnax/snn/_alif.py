@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike
 
 from ._adaptation import Adaptation
 from ._decay import AbstractDecay, factor_from_tau, rate_from_tau
-from ._firing import Firing, FiringOptions, Reset
+from ._firing import Firing, FiringOptions, Reset, fixed_delay
 from ._leaky import AbstractLeaky
 from ._membrane import DecayConstants, InputScale, check_scale, decays_from_tau, optional, split_decays
 from ._shape import Shape, as_shape
@@ -58,7 +58,7 @@ class ALIF(AbstractLeaky):
         **firing: Unpack[FiringOptions],
     ):
         r"""**Arguments:** `decay_adapt`: $\rho$; `scale`: $\kappa$; `jump`: $b$, or None for $1 - \rho$; scalar or per
-        neuron. All others as in `snn.LIF`.
+        neuron. All others as in `snn.LIF`; a reset cannot wait for a time step in which the threshold is another one.
 
         **Raises:** `ValueError` for an unknown option.
         """
@@ -68,7 +68,7 @@ class ALIF(AbstractLeaky):
         check_scale(input_scale)
         self.adaptation = Adaptation(decay_adapt, jump=jump, scale=scale, acts_on="threshold")
         self.v_leak = optional(v_leak)
-        self.firing = Firing(threshold, reset, **firing)
+        self.firing = Firing(threshold, reset, **fixed_delay("ALIF", firing, False))
         self.shape = as_shape(shape)
         self.synapse_order = synapse_order
         self.input_scale = input_scale
@@ -143,7 +143,7 @@ class LSNN(AbstractLeaky):
         self.decay_syn = decay_syn
         check_order(synapse_order)
         self.v_leak = optional(v_leak)
-        self.firing = Firing(threshold, reset, **firing)
+        self.firing = Firing(threshold, reset, **fixed_delay("LSNN", firing, False))
         self.adaptation = Adaptation(
             decay_adapt, jump=jump, acts_on="threshold", reads="after", detach=self.firing.detach_reset
         )

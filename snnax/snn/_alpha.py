@@ -1,5 +1,6 @@
 """The neuron with a dual-exponential response."""
 
+import math
 from typing import Any, Literal, Unpack
 
 import equinox as eqx
@@ -60,11 +61,8 @@ class Alpha(AbstractLayer):
         option.
         """
         del key
-        numbers = all(isinstance(decay, int | float) for decay in (decay_exc, decay_inh))
-        if numbers and not 0 < decay_inh < decay_exc:  # pyright: ignore[reportOperatorIssue]
-            raise ValueError(
-                f"Alpha needs 0 < decay_inh < decay_exc, found decay_inh={decay_inh}, decay_exc={decay_exc}"
-            )
+        if isinstance(decay_exc, int | float) and isinstance(decay_inh, int | float):
+            _check_decays(decay_exc, decay_inh)
         if reset not in ("zero", "subtract", "none"):
             raise ValueError(f"reset must be 'zero', 'subtract' or 'none', found {reset!r}")
         self.decay_exc, self.decay_inh = as_decay(decay_exc), as_decay(decay_inh)
@@ -73,8 +71,13 @@ class Alpha(AbstractLayer):
 
     @classmethod
     def from_tau(cls, shape: Shape, tau_exc: float, tau_inh: float, *, dt: float, **options: Any) -> "Alpha":
-        """Neurons from time constants in seconds, with decays `exp(-dt / tau)`."""
-        return cls(shape, factor_from_tau(tau_exc, dt), factor_from_tau(tau_inh, dt), **options)
+        """Neurons from time constants in seconds, with decays `exp(-dt / tau)`.
+
+        **Raises:** `ValueError` unless `0 < tau_inh < tau_exc`.
+        """
+        exc, inh = factor_from_tau(tau_exc, dt), factor_from_tau(tau_inh, dt)
+        _check_decays(math.exp(-dt / tau_exc), math.exp(-dt / tau_inh))
+        return cls(shape, exc, inh, **options)
 
     def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> AlphaState:
         """All zero, for neurons of `shape`; in JAX's default float."""
@@ -103,3 +106,9 @@ class Alpha(AbstractLayer):
         elif pending is not None:
             v, i_exc, i_inh = v + state.i_inh * pending, i_exc - threshold * pending, (1 - pending) * i_inh
         return AlphaState(v, i_exc, i_inh), self.firing.output(self.firing.decide(v, threshold), x.dtype)
+
+
+def _check_decays(decay_exc: float, decay_inh: float) -> None:
+    # Equal decays have no dual exponential between them, only its limit: tau is infinite.
+    if not 0 < decay_inh < decay_exc:
+        raise ValueError(f"Alpha needs 0 < decay_inh < decay_exc, found decay_inh={decay_inh}, decay_exc={decay_exc}")

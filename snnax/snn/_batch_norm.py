@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..engine import AbstractContainer, AbstractSequenceLayer, walk
+
+
+Model = TypeVar("Model", bound=AbstractContainer)
 
 
 class BatchNormState(eqx.Module):
@@ -204,7 +207,7 @@ def _over_space(per_channel: Array, xs: Array) -> Array:
     return per_channel.reshape(1, -1, *(1,) * (xs.ndim - 2))
 
 
-def update_statistics(model: AbstractContainer, states: Any) -> AbstractContainer:
+def update_statistics(model: Model, states: Any) -> Model:
     """A model whose `BatchNorm` layers hold the running statistics of states that a run returned.
 
     **Arguments:** `states`: of one sample, or of a batch along leading axes: these are the same for all its samples

@@ -155,7 +155,7 @@ def factor_from_tau(tau: float, dt: float) -> Factor:
 
     **Raises:** `ValueError` unless both are positive.
     """
-    _check_times(tau, dt)
+    check_times(tau, dt)
     return Factor(math.exp(-dt / tau))
 
 
@@ -164,10 +164,10 @@ def rate_from_tau(tau: float, dt: float) -> Rate:
 
     **Raises:** `ValueError` unless both are positive.
     """
-    _check_times(tau, dt)
+    check_times(tau, dt)
     return Rate(dt / tau)
 
 
-def _check_times(tau: float, dt: float) -> None:
+def check_times(tau: float, dt: float) -> None:
     if not (tau > 0 and dt > 0):
         raise ValueError(f"tau and dt must be positive times in seconds, found tau={tau}, dt={dt}")

@@ -34,7 +34,7 @@ def fixed_delay(kind: str, firing: FiringOptions, delay: bool) -> FiringOptions:
     """
     found = firing.get("reset_delay", delay)
     if found is not delay:
-        rule = "always waits one time step" if delay else "is no reset, and cannot wait"
+        rule = "always waits one time step" if delay else "cannot wait"
         raise ValueError(f"the reset of {kind} {rule}: reset_delay must be {delay}, found {found!r}")
     return {**firing, "reset_delay": delay, "keep_input": False}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ class Behavior(NamedTuple):
     linear: float = 5.0
     constant: float = 140.0
     u0: float | None = None
+    recovery: Literal["linear", "integral"] = "linear"
+    v_recovery: float = 0.0
 
 
 BEHAVIORS: Mapping[str, Behavior] = MappingProxyType(
@@ -49,7 +51,9 @@ BEHAVIORS: Mapping[str, Behavior] = MappingProxyType(
         "threshold_variability": Behavior(0.03, 0.25, -60.0, 4.0, -64.0),
         "bistability": Behavior(0.1, 0.26, -60.0, 0.0, -61.0),
         "depolarizing_afterpotential": Behavior(1.0, 0.2, -60.0, -21.0, -70.0, dt=0.1),
-        "accommodation": Behavior(0.02, 1.0, -55.0, 4.0, -65.0, dt=0.5, u0=-16.0),
+        "accommodation": Behavior(
+            0.02, 1.0, -55.0, 4.0, -65.0, dt=0.5, u0=-16.0, recovery="integral", v_recovery=-65.0
+        ),
         "inhibition_induced_spiking": Behavior(-0.02, -1.0, -60.0, 8.0, -63.8, dt=0.5),
         "inhibition_induced_bursting": Behavior(-0.026, -1.0, -45.0, -2.0, -63.8, dt=0.5),
     }
@@ -68,8 +72,10 @@ class Izhikevich(AbstractLayer):
     up a spike. Norse's `Izhikevich` is this with `detach_reset=False`; SpikingJelly's `IzhikevichNode` is an adaptive
     `snn.QIF` without units.
 
-    `Izhikevich.named` gives the twenty behaviours of Izhikevich 2004 (doi:10.1109/TNN.2004.832719, figure 1), each
-    with its time step:
+    `reads="after"` lets $u$ follow the new membrane before its reset, $b v_t$ in the place of $b v_{t-1}$. That is how
+    the twenty behaviours of Izhikevich 2004 (doi:10.1109/TNN.2004.832719, figure 1) were computed, and some of them
+    depend on it. `Izhikevich.named` gives them, each with its time step; one of them, accommodation, recovers by
+    $u_t = u_{t-1} + \Delta t\, a b (v - v_\text{recovery})$ (`recovery="integral"`):
 
     >>> neuron = Izhikevich.named("tonic_spiking", 1)
     >>> state, spikes = neuron.init_state(), 0.0
@@ -90,6 +96,9 @@ class Izhikevich(AbstractLayer):
     u0: Array | None
     firing: Firing
     dt: float = eqx.field(static=True)
+    reads: Literal["before", "after"] = eqx.field(static=True)
+    recovery: Literal["linear", "integral"] = eqx.field(static=True)
+    v_recovery: float = eqx.field(static=True)
     shape: tuple[int, ...] | None = eqx.field(static=True)
 
     def __init__(
@@ -107,6 +116,9 @@ class Izhikevich(AbstractLayer):
         constant: ArrayLike = 140.0,
         v0: ArrayLike = -70.0,
         u0: ArrayLike | None = None,
+        reads: Literal["before", "after"] = "before",
+        recovery: Literal["linear", "integral"] = "linear",
+        v_recovery: float = 0.0,
         key: Any = None,
         **firing: Unpack[FiringOptions],
     ):
@@ -117,11 +129,17 @@ class Izhikevich(AbstractLayer):
         - `threshold`: the peak of a spike in mV.
         - `quadratic`, `linear`, `constant`: the coefficients 0.04, 5 and 140.
         - `v0`, `u0`: the first state; `u0=None` is `b v0`.
+        - `reads`, `recovery`, `v_recovery`: how `u` follows the membrane, see above.
         - all others: see `snn.Firing`.
 
         **Raises:** `ValueError` for an unknown option.
         """
         del key
+        if reads not in ("before", "after"):
+            raise ValueError(f"reads must be 'before' or 'after', found {reads!r}")
+        if recovery not in ("linear", "integral"):
+            raise ValueError(f"recovery must be 'linear' or 'integral', found {recovery!r}")
+        self.reads, self.recovery, self.v_recovery = reads, recovery, float(v_recovery)
         self.a, self.b, self.d = map(floating, (a, b, d))
         self.quadratic, self.linear, self.constant = map(floating, (quadratic, linear, constant))
         self.v0, self.u0 = floating(v0), optional(u0)
@@ -137,7 +155,8 @@ class Izhikevich(AbstractLayer):
         """
         if behavior not in BEHAVIORS:
             raise ValueError(f"behavior must be one of {list(BEHAVIORS)}, found {behavior!r}")
-        return cls(shape, **{**BEHAVIORS[behavior]._asdict(), **options})
+        given: dict[str, Any] = {"reads": "after", **BEHAVIORS[behavior]._asdict(), **options}
+        return cls(shape, **given)
 
     def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> NeuronState:
         """`v0` and `u0` for neurons of `shape`, in JAX's default float."""
@@ -162,6 +181,10 @@ class Izhikevich(AbstractLayer):
         assert u is not None
         a, b, d = (each.astype(dtype) for each in (self.a, self.b, self.d))
         quadratic, linear, constant = (each.astype(dtype) for each in (self.quadratic, self.linear, self.constant))
-        recovered = u + self.dt * a * (b * v - u)
-        v, z, _ = self.firing.fire(v, lambda v: v + self.dt * (quadratic * v**2 + linear * v + constant - u + drive))
+        before = v
+        v, z, charged = self.firing.fire(
+            v, lambda v: v + self.dt * (quadratic * v**2 + linear * v + constant - u + drive)
+        )
+        target = b * ((before if self.reads == "before" else charged) - self.v_recovery)
+        recovered = u + self.dt * a * (target - u if self.recovery == "linear" else target)
         return NeuronState(v, None, recovered + z * d), self.firing.output(z, x.dtype)

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 import equinox as eqx
 from jaxtyping import Array, ArrayLike
 
-from ._decay import floating
+from ._decay import check_times, floating
 from ._firing import Firing, FiringOptions, Reset
 from ._neuron import AbstractNeuron
 from ._shape import Shape, as_shape
@@ -65,7 +65,11 @@ class Lapicque(AbstractNeuron):
 
     @classmethod
     def from_tau(cls, shape: Shape, tau_mem: float, *, dt: float, resistance: float = 1.0, **options: Any):
-        """Neurons with $R C$ = `tau_mem` seconds; `options` as in the constructor."""
+        """Neurons with $R C$ = `tau_mem` seconds; `options` as in the constructor.
+
+        **Raises:** `ValueError` unless both times are positive.
+        """
+        check_times(tau_mem, dt)
         return cls(shape, resistance, tau_mem / resistance, dt=dt, **options)
 
     @property

@@ -37,18 +37,19 @@ class RecurrentState(eqx.Module):
     z: Float[Array, "..."]
     connection: Any = None
 
+    # Of any type: shapes are inferred with structs in the place of arrays.
     @property
-    def v(self) -> Array:
+    def v(self) -> Any:
         """The membrane potential of the neuron."""
         return self.neuron.v
 
     @property
-    def i(self) -> Array:
+    def i(self) -> Any:
         """The synaptic current of the neuron."""
         return self.neuron.i
 
     @property
-    def a(self) -> Array:
+    def a(self) -> Any:
         """The adaptation of the neuron."""
         return self.neuron.a
 
@@ -96,7 +97,12 @@ class Recurrent(AbstractLayer):
         neuron = self.neuron.init_state(shape, key=neuron_key)
         z = self._output_of(neuron, shape)
         connection = initial_state(self.connection, z.shape, connection_key)
-        back = eqx.filter_eval_shape(apply, self.connection, connection, (z,), jax.random.key(0))[1]
+        # As for all shapes, statistics of a batch are not asked for.
+        still = eqx.nn.inference_mode(self.connection)
+        try:
+            back = eqx.filter_eval_shape(apply, still, connection, (z,), jax.random.key(0))[1]
+        except TypeError as error:
+            raise ValueError(f"the connection does not take the output of the neurons, {z.shape}: {error}") from error
         wanted = self._input_shape(neuron, shape)
         if back.shape != wanted:
             raise ValueError(

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ..engine import AbstractLayer
 from ..surrogate import AbstractSurrogate, SuperSpike
 from ._decay import floating
+from ._firing import Firing
 
 
 class RefractoryState(eqx.Module):
@@ -19,17 +20,17 @@ class RefractoryState(eqx.Module):
     rho: Float[Array, "..."]
 
     @property
-    def v(self) -> Array:
+    def v(self) -> Any:
         """The membrane potential of the neuron."""
         return self.neuron.v
 
     @property
-    def i(self) -> Array:
+    def i(self) -> Any:
         """The synaptic current of the neuron."""
         return self.neuron.i
 
     @property
-    def a(self) -> Array:
+    def a(self) -> Any:
         """The adaptation of the neuron."""
         return self.neuron.a
 
@@ -64,12 +65,19 @@ class Refractory(AbstractLayer):
         """**Arguments:** `neuron`: a layer whose state has a membrane potential `v`; `period`: in time steps, scalar or
         per neuron; `surrogate`: of the step function in `m`, `SuperSpike()` when not given.
 
-        **Raises:** `TypeError` for a neuron without state, `ValueError` for a period below 0.
+        **Raises:** `TypeError` for a neuron without state, `ValueError` for one with graded spikes or a period below 0.
         """
         if not isinstance(neuron, AbstractLayer):
             raise TypeError(f"neuron must be a layer with a state, found {neuron!r}")
         if isinstance(period, int | float) and not period >= 0:
             raise ValueError(f"period must be a number of time steps, found {period}")
+        is_firing = lambda x: isinstance(x, Firing)  # noqa: E731
+        rules = [x for x in jax.tree.leaves(neuron, is_leaf=is_firing) if is_firing(x)]
+        if any(rule.amplitude is not None for rule in rules):
+            raise ValueError(
+                "the neuron has an amplitude, but its output must be spikes of 0 or 1, which are counted; "
+                "put snn.OneToOne(amplitude) behind the Refractory instead"
+            )
         self.neuron = neuron
         self.period = floating(period)
         self.surrogate = SuperSpike() if surrogate is None else surrogate

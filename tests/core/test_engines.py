@@ -46,9 +46,12 @@ def evaluate(run, model, states, xs, key):
     return results, gradients
 
 
+ENGINES = (engine.stepwise, engine.layerwise, engine.checkpointed, engine.parallel)
+
+
 @eqx.filter_jit
-def both(model, states, xs, key):
-    return tuple(evaluate(run, model, states, xs, key) for run in (engine.stepwise, engine.layerwise))
+def every(model, states, xs, key):
+    return tuple(evaluate(run, model, states, xs, key) for run in ENGINES)
 
 
 def first_states(case):
@@ -68,8 +71,9 @@ def assert_equal_trees(found, expected):
 @pytest.mark.parametrize("name", CASES)
 def test_engines_agree_in_outputs_states_and_gradients(x64, getkey, name):
     case = CASES[name](getkey, 7)
-    stepwise, layerwise = both(case.model, first_states(case), case.xs, case.key)
-    assert_equal_trees(layerwise, stepwise)
+    stepwise, *others = every(case.model, first_states(case), case.xs, case.key)
+    for found in others:
+        assert_equal_trees(found, stepwise)
     (_, outs), gradients = stepwise
     rasters = [out for out in jax.tree.leaves(outs) if jnp.all((out == 0) | (out == 1))]
     assert all(raster.sum() > 0 for raster in rasters), "a silent layer"
@@ -86,10 +90,11 @@ def test_engines_agree_on_short_sequences(x64, getkey, name, num_steps):
 
     @eqx.filter_jit
     def run(model, states, xs):
-        return tuple(model(states, xs, case.key, engine=run) for run in (engine.stepwise, engine.layerwise))
+        return tuple(model(states, xs, case.key, engine=run) for run in ENGINES)
 
-    stepwise, layerwise = run(case.model, states, case.xs)
-    assert_equal_trees(layerwise, stepwise)
+    stepwise, *others = run(case.model, states, case.xs)
+    for found in others:
+        assert_equal_trees(found, stepwise)
     assert all(out.shape[0] == num_steps for out in jax.tree.leaves(stepwise[1]))
     if num_steps == 0:
         assert_equal_trees(stepwise[0], states)
@@ -98,8 +103,136 @@ def test_engines_agree_on_short_sequences(x64, getkey, name, num_steps):
 @pytest.mark.parametrize("name", ["chain", "feedback_through_a_layer", "repeated_input"])
 def test_gradients_agree_on_the_empty_sequence(x64, getkey, name):
     case = CASES[name](getkey, 0)
-    stepwise, layerwise = both(case.model, first_states(case), case.xs, case.key)
-    assert_equal_trees(layerwise, stepwise)
+    stepwise, *others = every(case.model, first_states(case), case.xs, case.key)
+    for found in others:
+        assert_equal_trees(found, stepwise)
+
+
+MASK = jnp.array([False, True, True, False, True, True, False])
+
+
+def counted(case):
+    """The steps that count of all inputs, and their keys."""
+    is_repeat = lambda x: isinstance(x, Repeat)  # noqa: E731
+    pick = lambda x: Repeat(x.value, int(MASK.sum())) if is_repeat(x) else x[MASK]  # noqa: E731
+    keys = None if case.key is None else jax.random.split(case.key, MASK.size)
+    return jax.tree.map(pick, case.xs, is_leaf=is_repeat), keys
+
+
+@pytest.mark.parametrize("run", ENGINES)
+@pytest.mark.parametrize("name", CASES)
+def test_steps_that_do_not_count_leave_states_alone_and_outputs_zero(x64, getkey, name, run):
+    case = CASES[name](getkey, MASK.size)
+    xs, keys = counted(case)
+    broken = jax.tree.map(
+        lambda x: x if isinstance(x, Repeat) else jnp.where(MASK.reshape(-1, *(1,) * (x.ndim - 1)), x, jnp.nan),
+        case.xs,
+        is_leaf=lambda x: isinstance(x, Repeat),
+    )
+
+    @eqx.filter_jit
+    def runs(model, states):
+        found = model(states, broken, keys, engine=run, mask=MASK)
+        return found, model(states, xs, None if keys is None else keys[MASK], engine=engine.stepwise)
+
+    (states, outs), (expected_states, expected) = runs(case.model, first_states(case))
+    assert_equal_trees(states, expected_states)
+    assert_equal_trees(jax.tree.map(lambda x: x[MASK], outs), expected)
+    assert not any(jnp.any(x[~MASK]) for x in jax.tree.leaves(outs))
+
+
+def test_gradients_do_not_see_steps_that_do_not_count(x64, getkey):
+    case = CASES["feedback_through_a_layer"](getkey, MASK.size)
+    states, (xs, _) = first_states(case), counted(case)
+
+    def loss(model, xs, **options):
+        return weighted([x.sum(0) for x in jax.tree.leaves(model(states, xs, **options))])
+
+    broken = jnp.where(MASK[:, None], case.xs, jnp.nan)
+    found = eqx.filter_jit(eqx.filter_grad(lambda model: loss(model, broken, mask=MASK)))(case.model)
+    expected = eqx.filter_jit(eqx.filter_grad(lambda model: loss(model, xs)))(case.model)
+    assert_equal_trees(found, expected)
+    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(found))
+
+
+def test_samples_of_different_length_end_in_their_own_states(x64, getkey):
+    case = CASES["chain"](getkey, 7)
+    lengths, states = jnp.array([7, 3, 0]), first_states(case)
+    masks = jnp.arange(7)[None] < lengths[:, None]
+    xs = jnp.stack([case.xs, 2 * case.xs, 3 * case.xs])
+    after, _ = jax.jit(jax.vmap(lambda xs, mask: case.model(states, xs, mask=mask)))(xs, masks)
+    for sample, length in enumerate(lengths.tolist()):
+        alone, _ = case.model(states, xs[sample, :length])
+        assert_equal_trees(jax.tree.map(lambda x: x[sample], after), alone)  # noqa: B023
+
+
+@pytest.mark.parametrize("run", ENGINES)
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (jnp.ones(3, bool), ValueError, r"one value for each of 2 time steps, found the shape \(3,\)"),
+        (jnp.ones(2), TypeError, "a mask is Boolean, True where a time step counts; found float32"),
+    ],
+)
+def test_a_mask_of_another_kind_is_refused(run, mask, error, message):
+    model = snn.Sequential(snn.LIF(3, 0.9))
+    with pytest.raises(error, match=message):
+        model(model.init_states(), jnp.ones((2, 3)), engine=run, mask=mask)
+
+
+@pytest.mark.parametrize("run", ENGINES)
+def test_keys_may_be_given_step_by_step(getkey, run):
+    model, xs, key = snn.Sequential(eqx.nn.Dropout(0.5)), jnp.ones((5, 64)), getkey()
+    split = jax.random.split(key, 5)
+    assert eqx.tree_equal(model([None], xs, key, engine=run), model([None], xs, split, engine=run))
+    legacy = jax.random.key_data(split)
+    assert model([None], xs, legacy, engine=run)[1][0].shape == (5, 64)
+    with pytest.raises(ValueError, match="one key, or one for each of 5 time steps, found 4"):
+        model([None], xs, split[:4], engine=run)
+
+
+@pytest.mark.parametrize("run", ENGINES)
+@pytest.mark.parametrize("name", ["chain", "feedback_through_a_layer", "dropout", "repeated_beside_varying_input"])
+def test_the_first_steps_have_no_gradient_when_they_are_burned_in(x64, getkey, name, run):
+    case = CASES[name](getkey, 7)
+    states = first_states(case)
+    keys = None if case.key is None else jax.random.split(case.key, 7)
+
+    @eqx.filter_jit
+    def truncated(model):
+        @eqx.filter_value_and_grad(has_aux=True)
+        def value(model):
+            results = model(states, case.xs, case.key, engine=run, burnin=3)
+            return weighted(results), results
+
+        return value(model)
+
+    @eqx.filter_jit
+    def by_hand(model):
+        early, late = split(case.xs, 3)
+
+        @eqx.filter_value_and_grad(has_aux=True)
+        def value(model):
+            first = None if keys is None else keys[:3]
+            between, outs = jax.lax.stop_gradient(model(states, early, first, engine=engine.stepwise))
+            after, more = model(between, late, None if keys is None else keys[3:], engine=engine.stepwise)
+            results = after, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), outs, more)
+            return weighted(results), results
+
+        return value(model)
+
+    found, expected = truncated(case.model), by_hand(case.model)
+    assert_equal_trees(found, expected)
+    whole = eqx.filter_grad(lambda model: weighted(model(states, case.xs, case.key)))(case.model)
+    assert not eqx.tree_equal(whole, found[1]), "the first steps have no part in the gradient anyway"
+    assert eqx.tree_equal(found[0][1], eqx.filter_jit(case.model)(states, case.xs, case.key, engine=run), rtol=1e-9)
+
+
+@pytest.mark.parametrize("burnin", [-1, 3])
+def test_a_burn_in_beyond_the_sequence_is_refused(burnin):
+    model = snn.Sequential(snn.LIF(3, 0.9))
+    with pytest.raises(ValueError, match=f"burnin is a number of time steps, at most 2 here, found {burnin}"):
+        model(model.init_states(), jnp.ones((2, 3)), burnin=burnin)
 
 
 def split(xs, at):
@@ -123,7 +256,7 @@ def test_going_on_from_the_returned_states_equals_one_long_run(x64, getkey, name
     assert_equal_trees(*runs(case.model, first_states(case), case.xs))
 
 
-@pytest.mark.parametrize("run", [engine.layerwise, engine.stepwise])
+@pytest.mark.parametrize("run", ENGINES)
 @pytest.mark.parametrize("name", ["chain", "cycle_of_two", "sequential_in_graph_with_fan_in", "states_as_sources"])
 def test_a_batch_is_what_its_samples_are(x64, getkey, name, run):
     cases = [CASES[name](getkey, 5) for _ in range(3)]
