@@ -7,11 +7,12 @@ the channels spike: here along two trajectories that are smooth over channels to
 tempo, and have jitter, missing spikes and noise. Every channel spikes equally often in every class, so that counting
 spikes tells nothing, and the odd classes are the even ones played backwards: only order tells them apart.
 
-Two networks of equally many adaptive neurons are trained alike, one without and one with a dense connection of the
+Two networks of equally many LIF neurons are trained alike, one without and one with a dense connection of the
 neurons among themselves. Leaky integrators read them out: the largest membrane over time says the class. Sequences are
 padded to one length; the model's `mask` keeps the padding out of its states and outputs.
 
-@RESULT@
+With `--seed` 0 to 3, on two cores, the recurrent network got 88.3, 82.3, 82.0 and 83.8 % of 1000 held-out samples right,
+the one without recurrence 79.8, 66.1, 73.2 and 74.7 %; chance is 5 %. A run takes about a minute.
 """
 
 import argparse
@@ -36,10 +37,10 @@ NUM_CHANNELS, NUM_CLASSES, NUM_TRAJECTORIES, NUM_WAVES = 70, 20, 2, 4
 JITTER, DROPPED, NOISE = 0.02, 0.1, 0.005  # share of the length; probability per spike; per channel and time step
 NUM_HIDDEN = 128
 BATCH_SIZE = 64
-LEARNING_RATE = 2e-3  # with 5e-3 the recurrent network trains unsteadily, and ends no better than the other
+LEARNING_RATE = 2e-3
 RATES = (0.01, 0.2)  # spikes per time step that the regulariser allows
-# What a full run has to reach: @BOUND@
-LOWER_BOUND, LOWER_GAIN = 0.80, 0.08
+# What a full run has to reach: less than the worst of the runs named above, as rounding differs between machines.
+LOWER_BOUND, LOWER_GAIN = 0.78, 0.04
 OUTPUT = pathlib.Path(__file__).parent / "output" / "train_shd_like.png"
 
 
@@ -95,7 +96,7 @@ def make_data(seed: int, num_samples: int) -> Data:
 
 def make_model(key: jax.Array, *, recurrent: bool) -> snn.Sequential:
     key1, key2, key3 = jax.random.split(key, 3)
-    neurons = snn.ALIF(NUM_HIDDEN, 0.9, 0.97, scale=1.0)
+    neurons = snn.LIF(NUM_HIDDEN, 0.9)
     connection = eqx.nn.Linear(NUM_HIDDEN, NUM_HIDDEN, use_bias=False, key=key3)
     encoder = eqx.nn.Linear(NUM_CHANNELS, NUM_HIDDEN, key=key1)
     # A time step has one or two input spikes: with the weights of a dense input the neurons would be silent.
@@ -171,11 +172,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--output", type=pathlib.Path, default=OUTPUT, help="where to write the figure")
     parser.add_argument("--seed", type=int, default=0, help="of the data, the weights and the order")
-    parser.add_argument("--smoke", action="store_true", help="three epochs on few samples, for CI")
+    parser.add_argument("--smoke", action="store_true", help="few epochs on few samples, for CI")
     options = parser.parse_args(argv)
-    num_training, num_test = (640, 200) if options.smoke else (3000, 1000)
+    num_training, num_test = (1280, 400) if options.smoke else (3000, 1000)
     if options.smoke:
-        options.epochs = 3
+        options.epochs = 4
 
     data = make_data(options.seed, num_training + num_test)
     training, test = Data(*(each[:num_training] for each in data)), Data(*(each[num_training:] for each in data))

@@ -82,10 +82,10 @@ def test_synthetic_speech_is_learned_with_and_without_recurrence(tmp_path, capsy
     out, err = capsys.readouterr()
 
     assert re.search(r"^data: SYNTHETIC, 20 classes, .* 60 to 100 time steps", out, re.MULTILINE)
-    assert re.search(r"^1 +Recurrent ", out, re.MULTILINE) and re.search(r"^1 +ALIF ", out, re.MULTILINE)
+    assert re.search(r"^1 +Recurrent ", out, re.MULTILINE) and re.search(r"^1 +LIF ", out, re.MULTILINE)
     for name in ("feed-forward", "recurrent"):
-        # Chance is 5 %.
-        assert percent(f"test accuracy, {name}", out) > 12
+        # Chance is 5 %, with a standard deviation of 1.1 %.
+        assert percent(f"test accuracy, {name}", out) > 10
         [rate] = re.findall(rf"^firing rate, {name}: ([\d.]+) spikes per time step", out, re.MULTILINE)
         assert 0.005 < float(rate) < 0.3
         assert re.search(rf"{name}, epoch 1: .*loss=\d", err)
