@@ -5,7 +5,6 @@ its counterpart. Functions see the batch axis where torch saw it. Where JAX's ow
 (`relu` and `abs` at 0, `clamp` at a bound), torch's is written out.
 """
 
-import itertools
 import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
+
+from snnax.snn import max_of, window_slices
 
 
 def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
@@ -97,35 +98,10 @@ def _max_pool(spatial: int) -> Callable[..., Array]:
             input, spatial, kernel_size, stride, padding, dilation, ceil_mode
         )
         padded = jnp.pad(input, pads, constant_values=-jnp.inf) if any(map(sum, pads)) else input
-        return _largest(_windows(padded, window, strides, dilation))
+        # As torch: the first of equal elements gets the gradient; among spikes, equals are the rule.
+        return max_of(window_slices(padded, window, strides, dilation))
 
     return max_pool
-
-
-def _windows(input: Array, window: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> Array:
-    """The elements of every window, in row-major order, along a new last axis."""
-    counts = [
-        (size - step * (width - 1) - 1) // stride + 1
-        for size, width, stride, step in zip(input.shape, window, strides, dilation, strict=True)
-    ]
-    slices = []
-    for offsets in itertools.product(*map(range, window)):
-        starts = [offset * step for offset, step in zip(offsets, dilation, strict=True)]
-        limits = [
-            start + (count - 1) * stride + 1 for start, count, stride in zip(starts, counts, strides, strict=True)
-        ]
-        slices.append(jax.lax.slice(input, starts, limits, strides))
-    return jnp.stack(slices, axis=-1)
-
-
-def _largest(windows: Array) -> Array:
-    """The maximum along the last axis.
-
-    The first of equal elements gets the gradient, as in torch; among spikes, equals are the rule. The gradient of
-    `jax.lax.reduce_window` does the same, by a scatter that is slow on CPUs, and not for dilated windows.
-    """
-    first = jnp.argmax(windows, axis=-1, keepdims=True) == jnp.arange(windows.shape[-1])
-    return jnp.where(first, windows, 0).sum(-1)
 
 
 def _avg_pool(spatial: int) -> Callable[..., Array]:

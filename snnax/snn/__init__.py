@@ -36,7 +36,13 @@ from ._model import AbstractModel as AbstractModel
 from ._neuron import AbstractNeuron as AbstractNeuron, NeuronState as NeuronState
 from ._parallel import Parallel as Parallel, Residual as Residual
 from ._plif import PLIF as PLIF
-from ._pool import AvgPool as AvgPool, MaxPool as MaxPool, SpikingMaxPool as SpikingMaxPool
+from ._pool import (
+    AvgPool as AvgPool,
+    MaxPool as MaxPool,
+    SpikingMaxPool as SpikingMaxPool,
+    max_of as max_of,
+    window_slices as window_slices,
+)
 from ._qif import QIF as QIF
 from ._recurrent import OneToOne as OneToOne, Recurrent as Recurrent, RecurrentState as RecurrentState
 from ._refractory import Refractory as Refractory, RefractoryState as RefractoryState
@@ -44,3 +50,4 @@ from ._sequential import Sequential as Sequential
 from ._sigma_delta import SigmaDelta as SigmaDelta, SigmaDeltaState as SigmaDeltaState
 from ._spike_counter import CountState as CountState, SpikeCounter as SpikeCounter
 from ._srm import SRM as SRM, SRMState as SRMState
+from ._trainable import trainable as trainable
