@@ -1,0 +1,71 @@
+"""A batch spread over eight devices gives the gradients of one. Devices are counted when JAX starts: a new process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+PROGRAM = """
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from snnax import engine, snn
+
+run_with = getattr(engine, sys.argv[1])
+assert jax.device_count() == 8
+keys = jax.random.split(jax.random.key(0), 5)
+model = snn.Sequential(
+    eqx.nn.Conv2d(2, 4, 3, key=keys[0]),
+    snn.BatchNorm(4, axis_name="batch"),
+    snn.LIF((4, 6, 6), [0.9, 0.8], 0.5),
+    snn.MaxPool(2),
+    snn.flatten(),
+    snn.Dropout(0.3),
+    eqx.nn.Linear(36, 8, key=keys[1]),
+    snn.Recurrent(snn.ALIF(8, 0.9, 0.95, scale=0.5), eqx.nn.Linear(8, 8, key=keys[2])),
+    snn.LI(8, 0.9),
+)
+xs = jax.random.uniform(keys[3], (32, 12, 2, 8, 8))
+
+
+@eqx.filter_jit
+@eqx.filter_value_and_grad(has_aux=True)
+def value_and_gradients(model, xs, keys):
+    states = model.init_states(input_shape=(2, 8, 8))
+    sample = lambda xs, key: model(states, xs, key, engine=run_with)
+    _, outs = jax.vmap(sample, axis_name="batch")(xs, keys)
+    return jnp.mean(outs[-1] ** 2), (outs[-1], outs[2].sum(), outs[7].sum())
+
+
+dropout_keys = jax.random.split(keys[4], 32)
+expected = value_and_gradients(model, xs, dropout_keys)
+mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+over_batch, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+spread = eqx.filter_shard(model, everywhere), *jax.device_put((xs, dropout_keys), over_batch)
+found = value_and_gradients(*spread)
+
+(_, (outs, *spikes)), gradients = found
+assert {shard.data.shape for shard in outs.addressable_shards} == {(4, 12, 8)}, "the batch was not spread"
+leaves = jax.tree.leaves(gradients)
+assert all(leaf.sharding.is_fully_replicated and len(leaf.devices()) == 8 for leaf in leaves)
+assert min(spikes) > 100, "silent neurons prove nothing"
+assert sum(bool(jnp.any(leaf != 0)) for leaf in leaves) >= len(leaves) - 2, "only mean and variance have no gradient"
+assert jax.tree.structure(found) == jax.tree.structure(expected)
+for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+"""
+
+
+@pytest.mark.parametrize("engine", ["layerwise", "checkpointed"])
+def test_a_batch_on_eight_devices_gives_the_gradients_of_one(engine):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_ENABLE_X64": "1"}
+    command = [sys.executable, "-c", PROGRAM, engine]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert process.returncode == 0, process.stderr
