@@ -5,8 +5,6 @@ timed with one thread and with its default number, and the faster of the two cou
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
@@ -14,6 +12,7 @@ import jax
 import optax
 import snntorch
 import torch
+from timing import medians
 
 from snnax_interop import from_torch, to_jax
 
@@ -70,18 +69,6 @@ def jax_step(network: Network, x: torch.Tensor, y: torch.Tensor) -> Callable[[],
         converted, state = jax.block_until_ready(update(converted, state, *batch))
 
     return step
-
-
-def medians(steps: Sequence[Callable[[], None]], rounds: int) -> list[float]:
-    """Milliseconds per step; the steps take turns, and the first two rounds do not count."""
-    times: list[list[float]] = [[] for _ in steps]
-    for number in range(rounds + 2):
-        for step, each in zip(steps, times, strict=True):
-            start = time.perf_counter()
-            step()
-            if number >= 2:
-                each.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(each) for each in times]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,8 +1,13 @@
 """The code in README.md runs as it stands there."""
 
+import importlib.util
 import pathlib
 import re
 from typing import Any
+
+import numpy as np
+
+from snnax import engine, snn
 
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
@@ -10,14 +15,31 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 
 def test_every_python_block_of_the_readme_runs_in_order(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict[str, Any] = {"__name__": "readme"}
     values = []
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)
         values.append(float(names["value"]) if "value" in names else None)
     assert values[0] is not None and values[0] < 3.0
-    states, outs = names["states"], names["outs"]
-    assert outs[-1].sum() > 0 and states[1].shape == (3,)
+    network_outs, (outs, same, too) = names["network_outs"], (names[name] for name in ("outs", "same", "too"))
+    assert network_outs[-1].sum() > 0
+    # The engines agree; a mask leaves the first steps as they are.
+    for each in (same, too):
+        np.testing.assert_allclose(each[-1][:900], outs[-1][:900], rtol=1e-4, atol=1e-5)
+    assert outs[1].sum() > 0 and np.any(outs[-1][899]) and not np.any(outs[-1][900:])
     shown = capsys.readouterr().out
     assert "lif1" in shown and "snntorch.Leaky" in shown
+
+
+def test_the_tables_are_those_of_the_code():
+    spec = importlib.util.spec_from_file_location("features", README.parent / "docs" / "features.py")
+    assert spec is not None and spec.loader is not None
+    features = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(features)
+    written = README.read_text().split(features.START)[1].split(features.END)[0]
+    assert written == features.tables(), "run: python docs/features.py --write"
+    # Of every public module, and of layers all that are exported.
+    layers = [kind for kind in vars(snn).values() if isinstance(kind, type) and issubclass(kind, engine.AbstractLayer)]
+    rows = {f"| `{kind.__name__}` |" for kind in layers if not kind.__name__.startswith("Abstract")}
+    assert len(rows) > 20 and all(written.count(row) == 1 for row in rows)

@@ -12,10 +12,11 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from .. import snn
+from ._fluctuation import CONVOLUTIONS
 
 
 # The layers whose weights are scaled; by exact type, as a subclass may keep its weights elsewhere.
-CONVOLUTIONS = (eqx.nn.Conv, eqx.nn.Conv1d, eqx.nn.Conv2d, eqx.nn.Conv3d)
+
 TRANSPOSED = (eqx.nn.ConvTranspose, eqx.nn.ConvTranspose1d, eqx.nn.ConvTranspose2d, eqx.nn.ConvTranspose3d)
 SCALED = (eqx.nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
 # Gains from 4**-20 to 4**20, about 1e-12 to 1e12, and 20 halvings of one factor of 4, to about one in a million.

@@ -60,6 +60,8 @@ def forbidden(module: str, target: str) -> str | None:
         return "the bridge uses public names of snnax only" if private else None
     if top in {"torch", "snnax_interop", *OPTIONAL}:
         return "the core is free of torch and of the bridge"
+    if top == "matplotlib" and module != "snnax.plot._axes":
+        return "only snnax.plot._axes imports matplotlib"
     layer = ".".join(module.split(".")[1:2])
     if top != "snnax" or not layer:
         return None
@@ -111,6 +113,7 @@ def test_the_files_are_found():
         ("snnax.snn._a", "from snnax_interop import from_torch", "free of torch"),
         ("snnax.snn._a", "if TYPE_CHECKING:\n    import torch", "free of torch"),
         ("snnax", "from . import snn\nimport nir", "free of torch"),
+        ("snnax.plot._raster", "from matplotlib.figure import Figure", "only snnax.plot._axes imports matplotlib"),
         ("snnax_interop.convert", "import snntorch as snn", "only snnax_interop.frameworks.snntorch"),
         ("snnax_interop.convert", "require('norse', 'norse')", "only snnax_interop.frameworks.norse"),
         ("snnax_interop.convert", "importlib.import_module('sinabs.layers')", "only snnax_interop.frameworks.sinabs"),
