@@ -155,6 +155,8 @@ class SConvLSTM(AbstractProjectedLayer):
                 f"kernel_size must give odd sizes for {num_spatial_dims} axes, so that the shape is kept; "
                 f"found {kernel_size}"
             )
+        if not isinstance(reset, str):
+            raise ValueError(f"the reset of SConvLSTM must be 'none', 'subtract' or 'zero', found {reset!r}")
         channels = in_channels + out_channels
         bound = 1 / math.sqrt(channels * math.prod(sizes))
         weight_key, bias_key = jax.random.split(key)

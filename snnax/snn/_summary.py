@@ -1,10 +1,10 @@
 """A model as a table."""
 
+import collections
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 from .. import engine
 from ..engine import AbstractContainer, AbstractLayer
@@ -13,9 +13,9 @@ from ..engine import AbstractContainer, AbstractLayer
 def summary(model: AbstractContainer, input_shape: Any = None) -> str:
     """All nodes of a model with the shapes of their outputs and states and the number of their parameters."""
     rows = [("layer", "class", "output", "state", "parameters")]
-    structs = _input_structs(model, input_shape)
-    _add_rows(rows, model, structs, "")
-    total = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
+    parameters = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+    _add_rows(rows, model, input_shape, "", collections.Counter(map(id, parameters)))
+    total = sum(leaf.size for leaf in parameters)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
 
@@ -26,40 +26,40 @@ def summary(model: AbstractContainer, input_shape: Any = None) -> str:
     return "\n".join([line(rows[0]), rule, *map(line, rows[1:]), rule, f"{total:,} parameters"])
 
 
-def _input_structs(model: AbstractContainer, input_shape: Any) -> tuple[Any, ...] | None:
-    if input_shape is None:
-        return None
-    several = len(model.wiring.inputs) > 1
-    shapes = tuple(input_shape) if several else (input_shape,)
-    dtype = jnp.result_type(float)
-    return tuple(
-        shape if isinstance(shape, jax.ShapeDtypeStruct) else jax.ShapeDtypeStruct(tuple(shape), dtype)
-        for shape in shapes
-    )
-
-
 def _add_rows(
-    rows: list[tuple[str, ...]], model: AbstractContainer, structs: tuple[Any, ...] | None, indent: str
+    rows: list[tuple[str, ...]],
+    model: AbstractContainer,
+    input_shape: Any,
+    indent: str,
+    uncounted: collections.Counter[int],
 ) -> None:
+    """`uncounted`: how often the model still holds each parameter; a graph holds what it uses twice only once."""
     nodes = model.named_nodes
     outputs: dict[str, Any] = {}
     inputs: dict[str, Any] = dict.fromkeys(nodes)
-    if structs is not None:
-        inputs, outputs, _ = engine.infer_shapes(model, structs)
-    states = model.unpack_states(eqx.filter_eval_shape(engine.init_states, model, None, structs))
-    counted: set[int] = set()
+    if input_shape is not None:
+        inputs, outputs, _ = engine.infer_shapes(model, input_shape)
+    # Not an argument: Equinox would trace the shapes.
+    init = lambda model: engine.init_states(model, None, input_shape)  # noqa: E731
+    states = model.unpack_states(eqx.filter_eval_shape(init, model))
     for name, _ in model.wiring.sources:
         node = nodes[name]
         is_container = isinstance(node, AbstractContainer)
         state = states.get(name) if isinstance(node, AbstractLayer) else None
-        own = eqx.filter(node, eqx.is_inexact_array)
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(own)) if id(node) not in counted else 0
-        counted.add(id(node))
         kind = type(node).__name__ if isinstance(node, eqx.Module) else getattr(node, "__name__", type(node).__name__)
-        shown = "" if is_container else f"{parameters:,}"
+        shown = "" if is_container else f"{_count(node, uncounted):,}"
         rows.append((indent + name, kind, _shapes(outputs.get(name)), _shapes(state), shown))
         if is_container:
-            _add_rows(rows, node, inputs[name], indent + "  ")
+            _add_rows(rows, node, inputs[name], indent + "  ", uncounted)
+
+
+def _count(node: Any, uncounted: collections.Counter[int]) -> int:
+    size = 0
+    for leaf in jax.tree.leaves(eqx.filter(node, eqx.is_inexact_array)):
+        if uncounted[id(leaf)]:
+            uncounted[id(leaf)] -= 1
+            size += leaf.size
+    return size
 
 
 def _shapes(tree: Any) -> str:
