@@ -259,11 +259,12 @@ def _scan_cycle(
 
         for name, sources in reads:
             args = tuple(map(read_step, sources))
-            new[name], outputs[name] = apply(nodes[name], carry[name], args, step_key[name])
+            new[name], outputs[name] = apply(nodes[name], carry[name], args, step_key[name], counts)
         for edge in delayed:
-            new[str(edge)] = remember(carry[str(edge)], read_step(edge.source))
+            late = carry[str(edge)]
+            new[str(edge)] = keep(counts, remember(late, read_step(edge.source)), late)
         fields = {name: {field: getattr(new[name], field) for field in wiring.fields[name]} for name in component}
-        return keep(counts, new, carry), (outputs, fields)
+        return new, (outputs, fields)
 
     sequences = (tuple(varying.values()), keys, plan.mask)
     if any(plan.method(name, nodes[name]) == "checkpointed" for name in component):

@@ -8,23 +8,46 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._contract import AbstractContainer, AbstractFunction, AbstractLayer, add, call_stateless, container_inputs
+from ._contract import (
+    AbstractContainer,
+    AbstractFunction,
+    AbstractLayer,
+    AbstractSequenceLayer,
+    add,
+    call_stateless,
+    container_inputs,
+)
+from ._sequence import keep
 from ._wiring import Previous, Source, State, Wiring
 
 
-def apply(node: Any, state: Any, args: tuple[Any, ...], key: Any) -> tuple[Any, Any]:
-    """One time step of any node: `(state, inputs) -> (state, output)`; stateless nodes have the state None."""
+def apply(node: Any, state: Any, args: tuple[Any, ...], key: Any, counts: Any = None) -> tuple[Any, Any]:
+    """One time step of any node: `(state, inputs) -> (state, output)`; stateless nodes have the state None.
+
+    Where the time step does not count (`counts` is False), the state stays as it is.
+    """
     if isinstance(node, AbstractLayer):
-        return node(state, add(args), key=key)
+        x = add(args)
+        if counts is not None and isinstance(node, AbstractSequenceLayer) and not node.needs_whole_sequence:
+            # The layer has to know: statistics of a batch go on with the samples for which the step counts.
+            state, outs = node.apply_sequence(
+                state, x[None], keys=None if key is None else key[None], mask=counts[None]
+            )
+            return state, outs[0]
+        new, out = node(state, x, key=key)
+        return keep(counts, new, state), out
     if isinstance(node, AbstractContainer):
         inputs = container_inputs(node, args)
-        states, outs = step(node, state, inputs[0] if len(inputs) == 1 else inputs, key)
+        states, outs = step(node, state, inputs[0] if len(inputs) == 1 else inputs, key, counts)
         return states, outs[-1]
     return None, call_stateless(node, args, key)
 
 
-def step(model: AbstractContainer, states: Any, x: Any, key: Any = None) -> tuple[Any, list[Any]]:
-    """One time step of a container: its states, and the output of every node with the network's last."""
+def step(model: AbstractContainer, states: Any, x: Any, key: Any = None, counts: Any = None) -> tuple[Any, list[Any]]:
+    """One time step of a container: its states, and the output of every node with the network's last.
+
+    Where the time step does not count (`counts` is False), the states stay as they are.
+    """
     wiring = model.wiring
     before = model.unpack_states(states)
     values = dict(zip(wiring.inputs, (x,) if len(wiring.inputs) == 1 else x, strict=True))
@@ -33,9 +56,10 @@ def step(model: AbstractContainer, states: Any, x: Any, key: Any = None) -> tupl
     nodes = model.named_nodes
     for index, (name, sources) in enumerate(wiring.sources):
         node_key = None if key is None else jax.random.fold_in(key, index)
-        after[name], values[name] = apply(nodes[name], before.get(name), tuple(map(read, sources)), node_key)
+        after[name], values[name] = apply(nodes[name], before.get(name), tuple(map(read, sources)), node_key, counts)
     for edge in wiring.previous:
-        after[str(edge)] = remember(before[str(edge)], read(edge.source))
+        late = before[str(edge)]
+        after[str(edge)] = keep(counts, remember(late, read(edge.source)), late)
     return model.pack_states(after), node_outputs(wiring, values, read)
 
 

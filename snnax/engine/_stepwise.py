@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from ._contract import AbstractContainer
-from ._sequence import as_sequence, input_sequences, keep, step_keys, step_mask, zeroed
+from ._sequence import as_sequence, input_sequences, step_keys, step_mask, zeroed
 from ._step import step
 
 
@@ -31,8 +31,7 @@ def stepwise(
 
     def body(carry, inputs):
         x, step_key, counts = inputs
-        new, outs = step(model, carry, x, step_key)
-        return keep(counts, new, carry), outs
+        return step(model, carry, x, step_key, counts)
 
     states, outs = jax.lax.scan(body, states, (sequences, step_keys(key, num_steps), mask), length=num_steps)
     return states, zeroed(mask, outs)

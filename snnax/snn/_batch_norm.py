@@ -214,10 +214,17 @@ def update_statistics(model: Model, states: Any) -> Model:
     where the layers know the batch as `axis_name`, and are averaged where they do not.
 
     **Returns:** the model with other `mean` and `var`, and nothing else changed.
+
+    **Raises:** `ValueError` for a layer in training that the model uses twice: each use has statistics of its own.
     """
     found: dict[int, tuple[str, Array, Array]] = {}
     for path, node, state in _with_states(model, states, ""):
         if isinstance(node, BatchNorm):
+            if id(node) in found and not node.inference:
+                raise ValueError(
+                    f"'{found[id(node)][0]}' and '{path}' are one BatchNorm, whose two uses have statistics of their "
+                    "own: build the model with two layers"
+                )
             found[id(node)] = path, _one_copy(node, state.mean, node.mean), _one_copy(node, state.var, node.var)
     if not found:
         return model

@@ -8,12 +8,16 @@ import jax
 
 from .. import engine
 from ..engine import AbstractContainer, AbstractLayer
+from ._trainable import trainable
 
 
 def summary(model: AbstractContainer, input_shape: Any = None) -> str:
-    """All nodes of a model with the shapes of their outputs and states and the number of their parameters."""
+    """All nodes of a model with the shapes of their outputs and states and the number of their parameters.
+
+    These are the float arrays that learn, as `snn.trainable` has them: without running statistics.
+    """
     rows = [("layer", "class", "output", "state", "parameters")]
-    parameters = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+    parameters = jax.tree.leaves(eqx.filter(model, trainable(model)))
     _add_rows(rows, model, input_shape, "", collections.Counter(map(id, parameters)))
     total = sum(leaf.size for leaf in parameters)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

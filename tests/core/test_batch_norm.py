@@ -129,10 +129,9 @@ def test_steps_beyond_the_last_have_its_parameters_and_statistics(x64):
 @pytest.mark.parametrize(
     ("statistics", "run_with"),
     [
-        ("step", engine.layerwise),
-        ("step", engine.checkpointed),
+        *(("step", run_with) for run_with in STEPPED),
         ("sequence", engine.layerwise),
-        ("per_step", engine.layerwise),
+        *(("per_step", run_with) for run_with in STEPPED),
     ],
 )
 def test_steps_that_do_not_count_do_not_enter_the_statistics(x64, statistics, space, run_with):
@@ -142,6 +141,30 @@ def test_steps_that_do_not_count_do_not_enter_the_statistics(x64, statistics, sp
     found = run(layer, xs, mask, engine=run_with)
     assert_agrees(layer, found, reference(layer, xs, mask))
     assert (found[0].step == (0 if statistics == "sequence" else 4)).all()
+
+
+def test_statistics_go_on_with_longer_samples_in_a_feedback_loop_too(x64):
+    nodes = {"norm": build("step"), "lif": snn.LIF(CHANNELS, 0.9, 0.5)}
+    model = snn.Graph(nodes, {"norm": ["input", snn.Previous("lif")], "lif": "norm"}, outputs="lif")
+    xs = jnp.asarray(normal(BATCH, NUM_STEPS, CHANNELS))
+    mask = jnp.asarray(np.arange(NUM_STEPS) < np.array([[2], [5], [3]]))
+
+    def run_with(engine, xs=xs, mask=mask):
+        states = model.init_states(input_shape=(CHANNELS,))
+        sample = lambda xs, mask: model(states, xs, mask=mask, engine=engine)  # noqa: E731
+        return jax.jit(jax.vmap(sample, axis_name="batch"))(xs, mask)
+
+    expected = run_with(engine.stepwise)
+    states, outs = expected
+    for found in (run_with(engine.layerwise), run_with(engine.checkpointed)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=RTOL, atol=ATOL), found, expected)
+    assert outs[-1].any() and not outs[-1][0, 2:].any()
+    # One set of statistics, which the last two steps of the longest sample changed alone.
+    np.testing.assert_array_equal(states["norm"].mean, jnp.tile(states["norm"].mean[1], (BATCH, 1)))
+    assert (states["norm"].step == NUM_STEPS).all()
+    early = run_with(engine.stepwise, xs[:, :3], mask[:, :3])[0]
+    assert (early["norm"].mean != states["norm"].mean).all()
+    np.testing.assert_array_equal(early["lif"].v[0], states["lif"].v[0])
 
 
 @each_kind
@@ -328,6 +351,15 @@ def test_updated_models_start_from_their_statistics_also_in_inference(x64, getke
 def test_a_model_without_batch_norm_is_returned_as_it_is():
     model = snn.Sequential(snn.LIF(2, 0.9))
     assert snn.update_statistics(model, model.init_states()) is model
+
+
+def test_statistics_of_a_layer_used_twice_are_refused():
+    norm = snn.BatchNorm(2)
+    model = snn.Graph({"one": norm, "two": norm}, {"one": "input", "two": "one"}, outputs="two")
+    with pytest.raises(ValueError, match=r"'one' and 'two' are one BatchNorm.* build the model with two layers"):
+        snn.update_statistics(model, model.init_states(input_shape=(2,)))
+    still = eqx.nn.inference_mode(model)
+    assert eqx.tree_equal(snn.update_statistics(still, still.init_states(input_shape=(2,))), still)
 
 
 @pytest.mark.parametrize(

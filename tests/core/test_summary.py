@@ -96,6 +96,11 @@ def test_a_state_shows_each_of_its_shapes_once():
     assert [row[3] for row in rows] == ["(3,)", "(3,) ()"]
 
 
+def test_running_statistics_are_no_parameters():
+    rows, total = table(snn.Sequential(snn.BatchNorm(3)), (3,))
+    assert rows[0][-1] == "6" and total == "6 parameters"
+
+
 def test_without_an_input_shape_states_are_shown_where_the_layers_know_them(getkey):
     rows, total = table(snn.Sequential(linear(getkey), snn.LIF(3, 0.9)))
     assert rows == [("0", "Linear", "", "", "12"), ("1", "LIF", "", "(3,)", "2")]
