@@ -7,7 +7,6 @@ closely. `fire` is threshold and reset of one time step as the literature and th
 # pyright: reportArgumentType=false, reportCallIssue=false, reportOptionalMemberAccess=false
 # pyright: reportOptionalSubscript=false, reportIndexIssue=false
 
-import contextlib
 from typing import Any
 
 import equinox as eqx
@@ -51,14 +50,6 @@ def fire(v, charge, theta, target, *, reset, reset_delay=False, detach_reset=Tru
     return (mem - now * theta if reset == "subtract" else mem - now * (mem - target)), z, mem
 
 
-@contextlib.contextmanager
-def quick_compilation():
-    """Most of the time goes into compiling programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def differentiable(function, *arguments, zero=()) -> None:
     """Gradients of a scalar function equal central differences in one random direction for each of its arguments.
 
@@ -66,18 +57,17 @@ def differentiable(function, *arguments, zero=()) -> None:
     """
     random, step = np.random.default_rng(8), 1e-5
     arguments = tuple(map(jnp.asarray, arguments))
-    with quick_compilation():
-        value = jax.jit(jax.value_and_grad(function, argnums=tuple(range(len(arguments)))))
-        gradients = value(*arguments)[1]
-        for index, (argument, gradient) in enumerate(zip(arguments, gradients, strict=True)):
-            direction = jnp.asarray(random.normal(size=argument.shape))
-            up, down = (
-                value(*arguments[:index], argument + sign * step * direction, *arguments[index + 1 :])[0]
-                for sign in (1, -1)
-            )
-            found, expected = jnp.sum(gradient * direction), (up - down) / (2 * step)
-            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8, err_msg=f"argument {index}")
-            assert jnp.all(gradient == 0) if index in zero else jnp.all(gradient != 0), f"argument {index}"
+    value = jax.jit(jax.value_and_grad(function, argnums=tuple(range(len(arguments)))))
+    gradients = value(*arguments)[1]
+    for index, (argument, gradient) in enumerate(zip(arguments, gradients, strict=True)):
+        direction = jnp.asarray(random.normal(size=argument.shape))
+        up, down = (
+            value(*arguments[:index], argument + sign * step * direction, *arguments[index + 1 :])[0]
+            for sign in (1, -1)
+        )
+        found, expected = jnp.sum(gradient * direction), (up - down) / (2 * step)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8, err_msg=f"argument {index}")
+        assert jnp.all(gradient == 0) if index in zero else jnp.all(gradient != 0), f"argument {index}"
 
 
 def agree(build, given: dict[str, float], first: dict[str, np.ndarray], xs: np.ndarray, reference) -> None:

@@ -20,14 +20,6 @@ STEPPED = [engine.stepwise, engine.layerwise, engine.checkpointed]
 each_kind = pytest.mark.parametrize("statistics", ["step", "sequence", "per_step"])
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Most of the time goes into compiling programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def normal(*shape, seed=0):
     return 0.4 + 1.7 * np.random.default_rng(seed).normal(size=shape)
 

@@ -11,14 +11,6 @@ from snnax import engine, snn
 from .layers import EXAMPLES, SHAPE, exported, inputs, leaves, weighted
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Most of the time goes into compiling programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 ENGINES = [engine.stepwise, engine.layerwise, engine.checkpointed, engine.parallel]
 IDS = [kind.__name__ for kind in EXAMPLES]
 each_layer = pytest.mark.parametrize("example", EXAMPLES.values(), ids=IDS)

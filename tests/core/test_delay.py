@@ -19,14 +19,6 @@ NUM_STEPS, SIZE, LONGEST = 9, 4, 3
 ENGINES = [engine.stepwise, engine.layerwise, engine.checkpointed]
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Most of the time goes into compiling programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def run(layer, xs, state=None, **options):
     state = layer.init_state(xs.shape[1:]) if state is None else state
     states, (out,) = snn.Sequential(layer)([state], xs, **options)

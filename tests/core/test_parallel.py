@@ -15,14 +15,6 @@ SIZE, NUM_STEPS = 3, 7
 ENGINES = [engine.stepwise, engine.layerwise, engine.checkpointed]
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Most of the time goes into compiling programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def sequence(getkey):
     return jax.random.uniform(getkey(), (NUM_STEPS, SIZE), maxval=2.0)
 

@@ -28,14 +28,6 @@ POOLS: dict[Any, Any] = {snn.MaxPool: (np.max, -np.inf), snn.AvgPool: (np.mean, 
 each_pool = pytest.mark.parametrize("kind", POOLS)
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Most of the time goes into compiling programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def per_axis(size, shape):
     return (size,) * (len(shape) - 1) if isinstance(size, int) else size
 

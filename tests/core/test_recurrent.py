@@ -16,14 +16,6 @@ RTOL, ATOL = 1e-10, 1e-12
 ENGINES = [engine.stepwise, engine.layerwise, engine.checkpointed, engine.parallel]
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Most of the time goes into compiling programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def linear(getkey, inputs=SIZE, outputs=SIZE):
     return eqx.nn.Linear(inputs, outputs, key=getkey())
 

@@ -18,14 +18,6 @@ SIZE, NUM_STEPS = 6, 14
 ENGINES = [engine.stepwise, engine.layerwise, engine.checkpointed, engine.parallel]
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Most of the time goes into compiling programs that run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def run(layer, xs, **options):
     states, (out,) = snn.Sequential(layer)([layer.init_state()], xs, **options)
     return states[0], out

@@ -18,6 +18,11 @@ EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(autouse=True)
+def quick_compilation():
+    """Off: what is compiled here runs for long."""
+
+
+@pytest.fixture(autouse=True)
 def standard_promotion():
     """The schedules of optax mix integers and floats, which the other tests of the core forbid."""
     with jax.numpy_dtype_promotion("standard"):
