@@ -16,6 +16,11 @@ from .networks import linear
 from .test_engines import assert_equal_trees
 
 
+@pytest.fixture(autouse=True)
+def quick_compilation():
+    """Off: memory is that of the optimised program."""
+
+
 def gradient_memory(run, num_steps, size=64):
     """Bytes that XLA plans beside arguments and results for the gradient of a loss on the last membrane."""
     keys = jax.random.split(jax.random.key(0))
