@@ -239,11 +239,11 @@ def test_an_interrupt_while_waiting_for_a_batch_ends_the_thread():
 
     def interrupt(thread):
         signal.pthread_kill(thread, signal.SIGINT)
-        time.sleep(0.3)
+        time.sleep(2)  # a busy machine may take its time to deliver the signal
         release.set()
 
     batches = iter(JaxLoader(Slow()))
-    threading.Timer(0.2, interrupt, [threading.get_ident()]).start()
+    threading.Timer(0.5, interrupt, [threading.get_ident()]).start()
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         next(batches)
     assert not threads()

@@ -25,6 +25,7 @@ IMAGE = _random(2, 3, 8, 6)
 SPIKES = (_random(2, 3, 8, 6, seed=5) > 0).astype(np.float64)
 SIGNAL = _random(2, 3, 9)
 MASK = X > 0
+UNUSUAL = np.where(MASK, np.inf, np.where(Y > 0, np.nan, X))
 
 
 def _batch_norm(input, mean, variance, *args, **kwargs):
@@ -46,6 +47,92 @@ ROWS = [
     ("conv2d", F.conv2d, (IMAGE, _random(6, 1, 3, 3, seed=2)), {"groups": 3, "dilation": 2, "padding": "same"}),
     ("conv2d", F.conv2d, (IMAGE[0], _random(6, 3, 3, 3, seed=2)), {"padding": "valid"}),
     ("conv3d", F.conv3d, (_random(1, 2, 4, 4, 4), _random(3, 2, 2, 2, 2, seed=2)), {"stride": 2}),
+    ("conv_transpose1d", F.conv_transpose1d, (SIGNAL, _random(3, 4, 3, seed=2), _random(4, seed=3)), {}),
+    (
+        "conv_transpose2d",
+        F.conv_transpose2d,
+        (IMAGE, _random(3, 4, 3, 2, seed=2), _random(4, seed=3), (2, 3), (1, 0), 1),
+        {},
+    ),
+    (
+        "conv_transpose2d",
+        F.conv_transpose2d,
+        (_random(2, 4, 3, 5), _random(4, 3, 3, 2, seed=2)),
+        {"groups": 2, "dilation": 2, "padding": 1},
+    ),
+    ("conv_transpose2d", F.conv_transpose2d, (IMAGE[0], _random(3, 4, 2, 2, seed=2)), {"stride": 2}),
+    ("conv_transpose3d", F.conv_transpose3d, (_random(1, 2, 3, 2, 3), _random(2, 3, 2, 2, 2, seed=2)), {"stride": 2}),
+    ("bilinear", F.bilinear, (X, Y[..., :3], _random(5, 4, 3, seed=2), _random(5, seed=3)), {}),
+    ("embedding", F.embedding, (np.array([[0, 2, 2], [1, 4, 0]]), _random(5, 3)), {}),
+    ("embedding", F.embedding, (np.array([[0, 2, 2], [1, 4, 0]]), _random(5, 3)), {"padding_idx": 2}),
+    ("pad", F.pad, (X, (1, 2)), {}),
+    ("pad", F.pad, (X, (1, -1, 0, 2)), {"value": 1.5}),
+    *(("pad", F.pad, (IMAGE, (2, 1, 3, 0), mode), {}) for mode in ("reflect", "replicate", "circular")),
+    ("interpolate", F.interpolate, (SIGNAL,), {"size": 5}),
+    ("interpolate", F.interpolate, (IMAGE,), {"scale_factor": 2}),
+    ("interpolate", F.interpolate, (IMAGE,), {"scale_factor": (0.7, 1.6)}),
+    ("interpolate", F.interpolate, (SIGNAL,), {"size": 4, "mode": "linear"}),
+    ("interpolate", F.interpolate, (SIGNAL,), {"size": 20, "mode": "linear", "align_corners": True}),
+    ("interpolate", F.interpolate, (IMAGE,), {"scale_factor": (1.7, 0.6), "mode": "bilinear"}),
+    (
+        "interpolate",
+        F.interpolate,
+        (IMAGE,),
+        {"scale_factor": (1.7, 0.6), "mode": "bilinear", "recompute_scale_factor": True},
+    ),
+    ("interpolate", F.interpolate, (_random(1, 2, 3, 4, 2),), {"size": (5, 2, 1), "mode": "trilinear"}),
+    ("pixel_shuffle", F.pixel_shuffle, (_random(2, 8, 3, 2), 2), {}),
+    ("pixel_unshuffle", F.pixel_unshuffle, (IMAGE, 2), {}),
+    ("adaptive_avg_pool3d", F.adaptive_avg_pool3d, (_random(1, 2, 5, 4, 3), (2, 3, 1)), {}),
+    ("group_norm", F.group_norm, (_random(2, 6, 5), 3, _random(6, seed=2), _random(6, seed=3)), {}),
+    ("group_norm", F.group_norm, (_random(3, 4), 2), {"eps": 1e-2}),
+    ("instance_norm", F.instance_norm, (IMAGE,), {"weight": _random(3, seed=2), "bias": _random(3, seed=3)}),
+    ("normalize", F.normalize, (X,), {}),
+    ("normalize", F.normalize, (X * (np.abs(X) > 1),), {"dim": -1}),
+    ("relu6", F.relu6, (X * 3,), {}),
+    ("hardsigmoid", F.hardsigmoid, (X * 2,), {}),
+    ("hardswish", F.hardswish, (X * 2,), {}),
+    ("mish", F.mish, (X,), {}),
+    ("selu", F.selu, (X,), {}),
+    ("celu", F.celu, (X,), {"alpha": 0.7}),
+    ("log_sigmoid", F.logsigmoid, (X * 10,), {}),
+    ("softsign", F.softsign, (X,), {}),
+    ("tanhshrink", F.tanhshrink, (X,), {}),
+    ("softshrink", F.softshrink, (X, 0.5), {}),
+    ("hardshrink", F.hardshrink, (X, 0.5), {}),
+    ("threshold", F.threshold, (X, 0.5, -2.0), {}),
+    ("prelu", F.prelu, (X, _random(3, seed=2)), {}),
+    ("prelu", F.prelu, (X, _random(1, seed=2)), {}),
+    ("glu", F.glu, (X,), {}),
+    ("softmin", F.softmin, (X,), {"dim": 1}),
+    ("rsqrt", torch.rsqrt, (_positive(2, 3),), {}),
+    *((name, getattr(torch, name), (_positive(2, 3),), {}) for name in ("log1p", "log2", "log10")),
+    *(
+        (n, getattr(torch, n), (X,), {})
+        for n in ("expm1", "tan", "sinh", "cosh", "atan", "erf", "round", "trunc", "frac")
+    ),
+    *((name, getattr(torch, name), (UNUSUAL,), {}) for name in ("isnan", "isfinite", "isinf")),
+    ("logical_xor", torch.logical_xor, (MASK, Y > 0), {}),
+    ("remainder", torch.remainder, (X, 0.75), {}),
+    ("remainder", torch.remainder, (X, -_positive(4)), {}),
+    ("fmod", torch.fmod, (X, _positive(4)), {}),
+    ("lerp", torch.lerp, (X, Y, 0.25), {}),
+    ("lerp", torch.lerp, (X, Y, _random(4)), {}),
+    ("masked_fill", torch.Tensor.masked_fill, (X, MASK, -1.5), {}),
+    ("einsum", torch.einsum, ("bij,bkj->bik", X, Y), {}),
+    ("einsum", torch.einsum, ("...j,jk", X, _random(4, 2)), {}),
+    ("gather", torch.gather, (X, 1, np.array([[[0, 2], [1, 1]], [[2, 0], [0, 0]]])), {}),
+    ("argmin", torch.argmin, (X,), {"dim": 1}),
+    ("prod", torch.prod, (X,), {}),
+    ("prod", torch.prod, (X, 1), {}),
+    ("any", torch.any, (MASK,), {"dim": 1}),
+    ("all", torch.all, (MASK,), {"dim": 2, "keepdim": True}),
+    ("logsumexp", torch.logsumexp, (X, (1, 2)), {}),
+    ("cumprod", torch.cumprod, (X,), {"dim": 1}),
+    ("flip", torch.flip, (X, (0, 2)), {}),
+    ("flip", torch.Tensor.flip, (X, 1), {}),
+    ("roll", torch.roll, (X, (1, -2), (0, 2)), {}),
+    ("roll", torch.roll, (X, 3), {}),
     ("max_pool1d", F.max_pool1d, (SIGNAL, 3), {}),
     ("max_pool1d", F.max_pool1d, (SIGNAL, 2), {"stride": 2, "ceil_mode": True}),
     ("max_pool2d", F.max_pool2d, (SPIKES, 2), {}),
@@ -228,7 +315,7 @@ def test_every_function_has_a_row():
 def test_values_and_gradients_are_those_of_torch(row):
     name, function, args, kwargs = row
     tensors = [_tensor(arg) for arg in args]
-    expected = _outputs(function(*tensors, **kwargs))
+    expected = _outputs(function(*tensors, **{key: _tensor(value) for key, value in kwargs.items()}))
     floats = [x for t in tensors for x in (t if isinstance(t, list) else [t])]
     floats = [x for x in floats if isinstance(x, torch.Tensor) and x.requires_grad]
     weights = [_random(*x.shape, seed=9) for x in expected]
@@ -243,7 +330,8 @@ def test_values_and_gradients_are_those_of_torch(row):
                 return next(values) if arg.dtype == np.float64 else jnp.asarray(arg)
             return arg
 
-        return _outputs(OPS[name](*map(place, args), **kwargs))
+        options = {key: jnp.asarray(value) if isinstance(value, np.ndarray) else value for key, value in kwargs.items()}
+        return _outputs(OPS[name](*map(place, args), **options))
 
     with jax.enable_x64(True):
         given = [jnp.asarray(each) for each in _floats(args)]
@@ -291,6 +379,11 @@ def test_spellings_of_one_operation_share_its_name(name, op):
         ("batch_norm", (X, None, None), {}, "batch statistics"),
         ("max", (X, Y), {}, "torch.maximum"),
         ("to", (X, "torch.float16"), {}, "a cast to float16"),
+        ("instance_norm", (IMAGE, X[0, 0], X[0, 0]), {}, "running statistics that change"),
+        ("normalize", (X,), {"p": 1}, "p=1"),
+        ("embedding", (X, Y), {"max_norm": 1.0}, "max_norm"),
+        ("pad", (X, (-1, 0)), {"mode": "reflect"}, "negative sizes with mode='reflect'"),
+        ("interpolate", (IMAGE,), {"scale_factor": 2, "mode": "bicubic"}, "mode='bicubic'"),
     ],
 )
 def test_forms_that_are_not_converted_say_so(name, args, kwargs, what):

@@ -32,15 +32,13 @@ def _build_linear(module: Any, site: Site) -> Any:
     )
 
 
-def _build_conv(spatial: int, layer: type) -> Callable[[Any, Site], Any]:
+def _build_conv(spatial: int) -> Callable[[Any, Site], Any]:
+    layer = getattr(eqx.nn, f"Conv{spatial}d")
+
     def build(module: Any, site: Site) -> Any:
-        if module.padding_mode != "zeros":
-            raise LEAVES[type(module)].refuse(
-                site.path, "padding_mode", module.padding_mode, allowed="'zeros'", advice="Pad before the layer"
-            )
         geometry = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups")}
-        if site.batch_axis != 0 or len(site.x_shape) != spatial + 1:
-            return site.call(f"conv{spatial}d", "weight", "bias", **geometry)
+        if site.batch_axis != 0 or len(site.x_shape) != spatial + 1 or module.padding_mode != "zeros":
+            return site.call(f"conv{spatial}d", "weight", "bias", **geometry, padding_mode=module.padding_mode)
         geometry["padding"] = conv_padding(module.padding, module.kernel_size, module.dilation)
         channels = (module.in_channels, module.out_channels, module.kernel_size)
         return _with_parameters(
@@ -48,6 +46,46 @@ def _build_conv(spatial: int, layer: type) -> Callable[[Any, Site], Any]:
             site,
             {"weight": None, "bias": (module.out_channels, *(1,) * spatial)},
         )
+
+    return build
+
+
+def _build_with(op: str, *names: str, options: tuple[str, ...]) -> Callable[[Any, Site], Any]:
+    """A function of the input with parameters of the module, and the attributes that it takes as options."""
+
+    def build(module: Any, site: Site) -> Any:
+        return site.call(op, *names, **{name: getattr(module, name) for name in options})
+
+    return build
+
+
+def _build_embedding(module: Any, site: Site) -> Any:
+    for option, allowed in (("max_norm", None), ("scale_grad_by_freq", False)):
+        if getattr(module, option) != allowed:
+            raise LEAVES[type(module)].refuse(
+                site.path, option, getattr(module, option), allowed=repr(allowed),
+                advice="Bound the weights in training, after the update",
+            )  # fmt: skip
+    return site.call("embedding", "weight", padding_idx=module.padding_idx)
+
+
+def _build_instance_norm(module: Any, site: Site) -> Any:
+    if not module.track_running_stats:
+        return site.call("instance_norm", "weight", "bias", eps=module.eps)
+    return _build_norm("batch_norm", *_NORM)(module, site)
+
+
+def _build_upsample(module: Any, site: Site) -> Any:
+    if module.mode not in ("nearest", "linear", "bilinear", "trilinear"):
+        raise LEAVES[type(module)].refuse(
+            site.path, "mode", module.mode, allowed="nearest, linear, bilinear, trilinear", advice="Use one of these"
+        )
+    return _build_function("interpolate", *_UPSAMPLE)(module, site)
+
+
+def _build_pad(mode: str) -> Callable[[Any, Site], Any]:
+    def build(module: Any, site: Site) -> Any:
+        return site.call("pad", pad=module.padding, mode=mode, value=getattr(module, "value", 0.0))
 
     return build
 
@@ -97,40 +135,77 @@ def _leaf(kind: type, build: Callable[[Any, Site], Any]) -> Leaf:
     return Leaf(kind, "torch", tuple(inspect.signature(kind).parameters), build)
 
 
+def _leaves(name: str, build: Callable[[int], Callable[[Any, Site], Any]], *dimensions: int) -> list[Leaf]:
+    """A layer that torch has for several numbers of spatial axes."""
+    return [_leaf(getattr(nn, f"{name}{spatial}d"), build(spatial)) for spatial in dimensions or (1, 2, 3)]
+
+
 _POOL = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
-_AVG_1D = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+_AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 _NORM = ("running_mean", "running_var", "weight", "bias")
+_TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")
+_UPSAMPLE = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")
+_PADS = {"Zero": "constant", "Constant": "constant", "Reflection": "reflect", "Replication": "replicate",
+         "Circular": "circular"}  # fmt: skip
+# Functions of the input alone: the operation, and the attributes that it takes as options.
+_FUNCTIONS: dict[type, tuple[str, ...]] = {
+    nn.Flatten: ("flatten", "start_dim", "end_dim"),
+    nn.Unflatten: ("unflatten", "dim", "unflattened_size"),
+    nn.PixelShuffle: ("pixel_shuffle", "upscale_factor"),
+    nn.PixelUnshuffle: ("pixel_unshuffle", "downscale_factor"),
+    nn.ReLU: ("relu",),
+    nn.ReLU6: ("relu6",),
+    nn.LeakyReLU: ("leaky_relu", "negative_slope"),
+    nn.ELU: ("elu", "alpha"),
+    nn.SELU: ("selu",),
+    nn.CELU: ("celu", "alpha"),
+    nn.GELU: ("gelu", "approximate"),
+    nn.SiLU: ("silu",),
+    nn.Mish: ("mish",),
+    nn.Hardswish: ("hardswish",),
+    nn.Hardsigmoid: ("hardsigmoid",),
+    nn.Softplus: ("softplus", "beta", "threshold"),
+    nn.Softsign: ("softsign",),
+    nn.Softshrink: ("softshrink", "lambd"),
+    nn.Hardshrink: ("hardshrink", "lambd"),
+    nn.Tanhshrink: ("tanhshrink",),
+    nn.Hardtanh: ("hardtanh", "min_val", "max_val"),
+    nn.Threshold: ("threshold", "threshold", "value"),
+    nn.Sigmoid: ("sigmoid",),
+    nn.LogSigmoid: ("log_sigmoid",),
+    nn.Tanh: ("tanh",),
+    nn.GLU: ("glu", "dim"),
+}
 
 LEAVES = {
     leaf.kind: leaf
     for leaf in (
         _leaf(nn.Linear, _build_linear),
-        _leaf(nn.Conv1d, _build_conv(1, eqx.nn.Conv1d)),
-        _leaf(nn.Conv2d, _build_conv(2, eqx.nn.Conv2d)),
-        _leaf(nn.MaxPool1d, _build_function("max_pool1d", *_POOL)),
-        _leaf(nn.MaxPool2d, _build_function("max_pool2d", *_POOL)),
-        _leaf(nn.AvgPool1d, _build_function("avg_pool1d", *_AVG_1D)),
-        _leaf(nn.AvgPool2d, _build_function("avg_pool2d", *_AVG_1D, "divisor_override")),
-        _leaf(nn.AdaptiveAvgPool1d, _build_function("adaptive_avg_pool1d", "output_size")),
-        _leaf(nn.AdaptiveAvgPool2d, _build_function("adaptive_avg_pool2d", "output_size")),
-        _leaf(nn.BatchNorm1d, _build_norm("batch_norm", *_NORM)),
-        _leaf(nn.BatchNorm2d, _build_norm("batch_norm", *_NORM)),
+        _leaf(nn.Embedding, _build_embedding),
+        *_leaves("Conv", _build_conv),
+        *_leaves("ConvTranspose", lambda n: _build_with(f"conv_transpose{n}d", "weight", "bias", options=_TRANSPOSED)),
+        *_leaves("MaxPool", lambda n: _build_function(f"max_pool{n}d", *_POOL)),
+        *_leaves("AvgPool", lambda n: _build_function(f"avg_pool{n}d", *_AVG_POOL), 1),
+        *_leaves("AvgPool", lambda n: _build_function(f"avg_pool{n}d", *_AVG_POOL, "divisor_override"), 2, 3),
+        *_leaves("AdaptiveAvgPool", lambda n: _build_function(f"adaptive_avg_pool{n}d", "output_size")),
+        *_leaves("BatchNorm", lambda _: _build_norm("batch_norm", *_NORM)),
+        *_leaves("InstanceNorm", lambda _: _build_instance_norm),
+        _leaf(nn.LayerNorm, _build_with("layer_norm", "weight", "bias", options=("normalized_shape", "eps"))),
+        _leaf(nn.GroupNorm, _build_with("group_norm", "weight", "bias", options=("num_groups", "eps"))),
         _leaf(nn.Dropout, _build_dropout),
-        _leaf(nn.Dropout1d, _build_dropout),
-        _leaf(nn.Dropout2d, _build_dropout),
-        _leaf(nn.Flatten, _build_function("flatten", "start_dim", "end_dim")),
-        _leaf(nn.Unflatten, _build_function("unflatten", "dim", "unflattened_size")),
+        *_leaves("Dropout", lambda _: _build_dropout),
+        _leaf(nn.AlphaDropout, _build_dropout),
+        *(
+            leaf
+            for name, mode in _PADS.items()
+            for leaf in _leaves(f"{name}Pad", lambda _, mode=mode: _build_pad(mode))
+        ),
+        _leaf(nn.Upsample, _build_upsample),
         _leaf(nn.Identity, lambda module, site: eqx.nn.Identity()),
-        _leaf(nn.ReLU, _build_function("relu")),
-        _leaf(nn.LeakyReLU, _build_function("leaky_relu", "negative_slope")),
-        _leaf(nn.ELU, _build_function("elu", "alpha")),
-        _leaf(nn.GELU, _build_function("gelu", "approximate")),
-        _leaf(nn.SiLU, _build_function("silu")),
-        _leaf(nn.Softplus, _build_function("softplus", "beta", "threshold")),
-        _leaf(nn.Hardtanh, _build_function("hardtanh", "min_val", "max_val")),
-        _leaf(nn.Sigmoid, _build_function("sigmoid")),
-        _leaf(nn.Tanh, _build_function("tanh")),
+        _leaf(nn.PReLU, _build_with("prelu", "weight", options=())),
         _leaf(nn.Softmax, _build_softmax("softmax")),
+        _leaf(nn.Softmin, _build_softmax("softmin")),
         _leaf(nn.LogSoftmax, _build_softmax("log_softmax")),
+        *(_leaf(kind, _build_function(op, *options)) for kind, (op, *options) in _FUNCTIONS.items()),
     )
 }

@@ -1,0 +1,137 @@
+"""Arithmetic, comparison, and what is taken over axes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+
+def absolute(input) -> Array:
+    # The gradient at 0 is 0 (JAX's is 1).
+    return jnp.sign(jax.lax.stop_gradient(input)) * input
+
+
+def clamp(input, min=None, max=None) -> Array:
+    # The gradient at a bound is 1 (JAX's is 1/2).
+    inside = jnp.ones(jnp.shape(input), bool)
+    inside = inside if min is None else inside & (input >= min)
+    inside = inside if max is None else inside & (input <= max)
+    return jnp.where(inside, input, jnp.clip(jax.lax.stop_gradient(input), min, max))
+
+
+def binary(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    return lambda input, other: function(input, other)
+
+
+def add(input, other, *, alpha=1) -> Array:
+    return input + other if alpha == 1 else input + alpha * other
+
+
+def sub(input, other, *, alpha=1) -> Array:
+    return input - other if alpha == 1 else input - alpha * other
+
+
+def div(input, other, *, rounding_mode=None) -> Array:
+    if rounding_mode is None:
+        return input / other
+    quotient = jnp.floor(input / other) if rounding_mode == "floor" else jnp.trunc(input / other)
+    return jax.lax.stop_gradient(quotient)
+
+
+def matmul(input, other) -> Array:
+    return input @ other
+
+
+def where(condition, input, other) -> Array:
+    return jnp.where(condition, input, other)
+
+
+def _axis(dim):
+    return tuple(dim) if isinstance(dim, list | tuple) else dim
+
+
+def reduction(function: Callable[..., Array]) -> Callable[..., Array]:
+    def reduce(input, dim=None, keepdim=False, *, dtype=None):
+        return function(input, axis=_axis(dim), keepdims=keepdim)
+
+    return reduce
+
+
+def extremum_along(values: Callable, indices: Callable) -> Callable:
+    def extremum(input, dim=None, keepdim=False):
+        if dim is None:
+            return values(input)
+        if not isinstance(dim, int):
+            raise NotImplementedError("the elementwise form; use torch.maximum or torch.minimum")
+        # One index gets the gradient, the first of equals, as in torch.
+        where = indices(input, axis=dim, keepdims=True)
+        found = jnp.take_along_axis(input, where, axis=dim)
+        return (found, where) if keepdim else (jnp.squeeze(found, dim), jnp.squeeze(where, dim))
+
+    return extremum
+
+
+def argmax(input, dim=None, keepdim=False) -> Array:
+    return jnp.argmax(input, axis=dim, keepdims=keepdim)
+
+
+def argmin(input, dim=None, keepdim=False) -> Array:
+    return jnp.argmin(input, axis=dim, keepdims=keepdim)
+
+
+def extreme_of_two(greater: Callable) -> Callable:
+    def choose(input, other):
+        # Equal elements share the gradient, as in torch.
+        chosen = jnp.where(greater(input, other), input, other)
+        return jnp.where(input == other, (input + other) / 2, chosen)
+
+    return choose
+
+
+def var(input, dim=None, *, unbiased=True, correction=None, keepdim=False) -> Array:
+    ddof = int(unbiased) if correction is None else correction
+    return jnp.var(input, axis=_axis(dim), ddof=ddof, keepdims=keepdim)
+
+
+def std(input, dim=None, *, unbiased=True, correction=None, keepdim=False) -> Array:
+    ddof = int(unbiased) if correction is None else correction
+    return jnp.std(input, axis=_axis(dim), ddof=ddof, keepdims=keepdim)
+
+
+def logsumexp(input, dim, keepdim=False) -> Array:
+    return jax.nn.logsumexp(input, axis=_axis(dim), keepdims=keepdim)
+
+
+def masked_fill(input, mask, value) -> Array:
+    return jnp.where(mask, jnp.asarray(value, input.dtype), input)
+
+
+def remainder(input, other) -> Array:
+    """The sign is that of the divisor; the quotient has no gradient, as in torch."""
+    return input - other * jax.lax.stop_gradient(jnp.floor(input / other))
+
+
+def fmod(input, other) -> Array:
+    """The sign is that of the dividend."""
+    return input - other * jax.lax.stop_gradient(jnp.trunc(input / other))
+
+
+def lerp(input, end, weight) -> Array:
+    return input + weight * (end - input)
+
+
+def einsum(equation, *operands) -> Array:
+    operands = operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
+    return jnp.einsum(equation, *operands)
+
+
+def gather(input, dim, index, *, sparse_grad=False) -> Array:
+    return jnp.take_along_axis(_narrowed(input, dim, index.shape), index, axis=dim)
+
+
+def _narrowed(input, dim, shape) -> Array:
+    """`gather` reads from the start of all other axes."""
+    kept = [slice(None) if axis == dim % input.ndim else slice(size) for axis, size in enumerate(shape)]
+    return input[tuple(kept)]

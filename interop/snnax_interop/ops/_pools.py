@@ -1,0 +1,92 @@
+"""Pooling."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from snnax.snn import max_of, window_slices
+
+from ._layers import sizes
+
+
+def _pool_windows(input, spatial, kernel_size, stride, padding, dilation, ceil_mode):
+    kernel = sizes(kernel_size, spatial)
+    stride = kernel if stride is None or stride == [] or stride == () else sizes(stride, spatial)
+    padding = sizes(padding, spatial)
+    dilation = sizes(dilation, spatial)
+    pads = []
+    for axis in range(spatial):
+        size = input.shape[input.ndim - spatial + axis]
+        window = dilation[axis] * (kernel[axis] - 1) + 1
+        free = size + 2 * padding[axis] - window
+        count = (-(-free // stride[axis]) if ceil_mode else free // stride[axis]) + 1
+        # A window that would start in the right padding does not count.
+        if ceil_mode and (count - 1) * stride[axis] >= size + padding[axis]:
+            count -= 1
+        end = (count - 1) * stride[axis] + window - size - padding[axis]
+        pads.append((padding[axis], max(end, 0)))
+    leading = input.ndim - spatial
+    return (
+        (1,) * leading + kernel,
+        (1,) * leading + stride,
+        ((0, 0),) * leading + tuple(pads),
+        (1,) * leading + dilation,
+    )
+
+
+def max_pooling(spatial: int) -> Callable[..., Array]:
+    def max_pool(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+        if return_indices:
+            raise NotImplementedError("return_indices=True")
+        window, strides, pads, dilation = _pool_windows(
+            input, spatial, kernel_size, stride, padding, dilation, ceil_mode
+        )
+        padded = jnp.pad(input, pads, constant_values=-jnp.inf) if any(map(sum, pads)) else input
+        # As torch: the first of equal elements gets the gradient; among spikes, equals are the rule.
+        return max_of(window_slices(padded, window, strides, dilation))
+
+    return max_pool
+
+
+def avg_pooling(spatial: int) -> Callable[..., Array]:
+    def avg_pool(
+        input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+    ):
+        window, strides, pads, _ = _pool_windows(input, spatial, kernel_size, stride, padding, 1, ceil_mode)
+        total = jax.lax.reduce_window(input, 0.0, jax.lax.add, window, strides, pads)
+        if divisor_override is not None:
+            return total / divisor_override
+        # How many elements of each window count: padding does when asked, the overhang of ceil_mode never.
+        ones = jnp.ones(input.shape[input.ndim - spatial :], total.dtype)
+        if count_include_pad:
+            ones = jnp.pad(ones, [(size, size) for size in sizes(padding, spatial)], constant_values=1)
+            pads = tuple((0, max(high - low, 0)) for low, high in pads)
+        count = jax.lax.reduce_window(ones, 0.0, jax.lax.add, window[-spatial:], strides[-spatial:], pads[-spatial:])
+        return total / count
+
+    return avg_pool
+
+
+def adaptive_avg_pooling(spatial: int) -> Callable[..., Array]:
+    def adaptive_avg_pool(input, output_size):
+        targets = sizes(output_size, spatial)
+        for axis, target in zip(range(input.ndim - spatial, input.ndim), targets, strict=True):
+            size = input.shape[axis]
+            target = size if target is None else target
+            # Window i covers [floor(i size / target), ceil((i + 1) size / target)).
+            rows = [
+                [
+                    1.0 / (-(-(i + 1) * size // target) - i * size // target)
+                    if i * size // target <= j < -(-(i + 1) * size // target)
+                    else 0.0
+                    for j in range(size)
+                ]
+                for i in range(target)
+            ]
+            weights = jnp.asarray(rows, input.dtype)
+            input = jnp.moveaxis(jnp.tensordot(input, weights, axes=([axis], [1])), -1, axis)
+        return input
+
+    return adaptive_avg_pool

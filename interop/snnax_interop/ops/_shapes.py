@@ -1,0 +1,132 @@
+"""Shapes, pieces and joins."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+
+def flatten(input, start_dim=0, end_dim=-1) -> Array:
+    if input.ndim == 0:
+        return input.reshape(1)
+    start, end = start_dim % input.ndim, end_dim % input.ndim
+    return input.reshape(*input.shape[:start], math.prod(input.shape[start : end + 1]), *input.shape[end + 1 :])
+
+
+def unflatten(input, dim, sizes=None, unflattened_size=()) -> Array:
+    dim = dim % input.ndim
+    return input.reshape(*input.shape[:dim], *(unflattened_size if sizes is None else sizes), *input.shape[dim + 1 :])
+
+
+def _varargs(values: tuple[Any, ...]) -> tuple[int, ...]:
+    """`view(2, 3)` and `view((2, 3))`."""
+    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], list | tuple) else tuple(values)
+
+
+def reshape(input, *shape, **named) -> Array:
+    return input.reshape(_varargs(shape or (named["shape"],)))
+
+
+def permute(input, *dims, **named) -> Array:
+    return jnp.transpose(input, _varargs(dims or (named["dims"],)))
+
+
+def transpose(input, dim0, dim1) -> Array:
+    return jnp.swapaxes(input, dim0, dim1)
+
+
+def movedim(input, source, destination) -> Array:
+    return jnp.moveaxis(input, source, destination)
+
+
+def squeeze(input, dim=None) -> Array:
+    dims = range(input.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    return jnp.squeeze(input, tuple(each for each in dims if input.shape[each] == 1))
+
+
+def unsqueeze(input, dim) -> Array:
+    return jnp.expand_dims(input, dim)
+
+
+def expand(input, *size, **named) -> Array:
+    wanted = _varargs(size or (named["size"],))
+    new = len(wanted) - input.ndim
+    shape = [input.shape[axis - new] if n == -1 else n for axis, n in enumerate(wanted)]
+    return jnp.broadcast_to(input, shape)
+
+
+def repeat(input, *repeats, **named) -> Array:
+    return jnp.tile(input, _varargs(repeats or (named["repeats"],)))
+
+
+class Steps:
+    """A list of one value over time, as one array with time on axis 0."""
+
+    def __init__(self, array: Array):
+        self.array = array
+
+    def __len__(self) -> int:
+        return self.array.shape[0]
+
+    def __iter__(self) -> Iterator[Array]:
+        return iter(self.array)
+
+
+def cat(tensors, dim=0) -> Array:
+    if isinstance(tensors, Steps):
+        array = tensors.array
+        dim = dim % (array.ndim - 1)
+        shape = (*array.shape[1 : dim + 1], -1, *array.shape[dim + 2 :])
+        return jnp.moveaxis(array, 0, dim).reshape(shape)
+    return jnp.concatenate(tensors, axis=dim)
+
+
+def stack(tensors, dim=0) -> Array:
+    if isinstance(tensors, Steps):
+        return jnp.moveaxis(tensors.array, 0, dim)
+    return jnp.stack(tensors, axis=dim)
+
+
+def unbind(input, dim=0) -> tuple[Array, ...]:
+    return tuple(jnp.take(input, index, axis=dim) for index in range(input.shape[dim]))
+
+
+def split(tensor, split_size_or_sections, dim=0) -> tuple[Array, ...]:
+    size = tensor.shape[dim]
+    parts = split_size_or_sections
+    if isinstance(parts, int):
+        cuts = list(range(parts, size, parts))
+    else:
+        cuts = [sum(parts[: index + 1]) for index in range(len(parts) - 1)]
+    return tuple(jnp.split(tensor, cuts, axis=dim))
+
+
+def chunk(input, chunks, dim=0) -> tuple[Array, ...]:
+    return split(input, -(-input.shape[dim] // chunks), dim)
+
+
+def getitem(input, index) -> Array:
+    return input[index]
+
+
+def select(input, dim, index) -> Array:
+    return jax.lax.index_in_dim(input, index, dim, keepdims=False)
+
+
+def narrow(input, dim, start, length) -> Array:
+    return jax.lax.slice_in_dim(input, start, start + length, axis=dim)
+
+
+def setitem(input, index, value) -> Array:
+    return input.at[index].set(value)
+
+
+def flip(input, *dims, **named) -> Array:
+    return jnp.flip(input, _varargs(dims or (named["dims"],)))
+
+
+def roll(input, shifts, dims=None) -> Array:
+    return jnp.roll(input, shifts, axis=dims)
