@@ -125,13 +125,3 @@ def lerp(input, end, weight) -> Array:
 def einsum(equation, *operands) -> Array:
     operands = operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
     return jnp.einsum(equation, *operands)
-
-
-def gather(input, dim, index, *, sparse_grad=False) -> Array:
-    return jnp.take_along_axis(_narrowed(input, dim, index.shape), index, axis=dim)
-
-
-def _narrowed(input, dim, shape) -> Array:
-    """`gather` reads from the start of all other axes."""
-    kept = [slice(None) if axis == dim % input.ndim else slice(size) for axis, size in enumerate(shape)]
-    return input[tuple(kept)]

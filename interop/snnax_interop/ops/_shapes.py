@@ -122,11 +122,3 @@ def narrow(input, dim, start, length) -> Array:
 
 def setitem(input, index, value) -> Array:
     return input.at[index].set(value)
-
-
-def flip(input, *dims, **named) -> Array:
-    return jnp.flip(input, _varargs(dims or (named["dims"],)))
-
-
-def roll(input, shifts, dims=None) -> Array:
-    return jnp.roll(input, shifts, axis=dims)
