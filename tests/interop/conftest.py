@@ -1,5 +1,6 @@
 """Set-up of the tests with torch."""
 
+import jax
 import pytest
 import torch
 
@@ -8,3 +9,13 @@ import torch
 def one_torch_thread():
     """Test processes run side by side; torch's threads would wait for each other on few cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def double_precision(monkeypatch):
+    """snnTorch casts spikes with `.float()`, which would round thresholds and gradients that meet them."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    with jax.enable_x64(True):
+        yield
+    torch.set_default_dtype(torch.float32)

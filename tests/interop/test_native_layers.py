@@ -27,19 +27,11 @@ from norse.torch.functional.lif import LIFState
 from snnax import snn, surrogate
 
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 NUM_STEPS, BATCH, SIZE, DT = 20, 3, 6, 1e-3
 KEY = jax.random.key(0)
 ATAN = surrogate.ATan(2.0)  # the default of snnTorch
-
-
-@pytest.fixture(autouse=True)
-def double_precision(monkeypatch):
-    """snnTorch casts spikes with `.float()`, which would round thresholds and gradients that meet them."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    torch.set_default_dtype(torch.float64)
-    with jax.enable_x64(True):
-        yield
-    torch.set_default_dtype(torch.float32)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,18 +19,10 @@ from norse.torch.functional import izhikevich, lif, lif_adex, lif_ex, lif_refrac
 from snnax import snn, surrogate
 
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 NUM_STEPS, SIZE, DT = 40, 6, 1e-3
 SUPER = surrogate.SuperSpike(1.0)  # what Norse 1.1 makes of every alpha
-
-
-@pytest.fixture(autouse=True)
-def double_precision(monkeypatch):
-    """snnTorch casts spikes with `.float()`, which would round thresholds and gradients that meet them."""
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    torch.set_default_dtype(torch.float64)
-    with jax.enable_x64(True):
-        yield
-    torch.set_default_dtype(torch.float32)
 
 
 @dataclasses.dataclass(frozen=True)

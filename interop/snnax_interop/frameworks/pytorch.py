@@ -50,15 +50,6 @@ def _build_conv(spatial: int) -> Callable[[Any, Site], Any]:
     return build
 
 
-def _build_with(op: str, *names: str, options: tuple[str, ...]) -> Callable[[Any, Site], Any]:
-    """A function of the input with parameters of the module, and the attributes that it takes as options."""
-
-    def build(module: Any, site: Site) -> Any:
-        return site.call(op, *names, **{name: getattr(module, name) for name in options})
-
-    return build
-
-
 def _build_embedding(module: Any, site: Site) -> Any:
     for option, allowed in (("max_norm", None), ("scale_grad_by_freq", False)):
         if getattr(module, option) != allowed:
@@ -110,11 +101,11 @@ def _build_norm(op: str, *names: str) -> Callable[[Any, Site], Any]:
     return build
 
 
-def _build_function(op: str, *options: str) -> Callable[[Any, Site], Any]:
-    """A layer without parameters: a function and the attributes that it takes as options."""
+def _build_function(op: str, *options: str, parameters: tuple[str, ...] = ()) -> Callable[[Any, Site], Any]:
+    """A function of the input, of parameters of the module, and of the attributes that it takes as options."""
 
     def build(module: Any, site: Site) -> Any:
-        return site.call(op, **{name: getattr(module, name) for name in options})
+        return site.call(op, *parameters, **{name: getattr(module, name) for name in options})
 
     return build
 
@@ -142,6 +133,7 @@ def _leaves(name: str, build: Callable[[int], Callable[[Any, Site], Any]], *dime
 
 _POOL = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
 _AVG_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+_AFFINE = ("weight", "bias")
 _NORM = ("running_mean", "running_var", "weight", "bias")
 _TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")
 _UPSAMPLE = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")
@@ -183,15 +175,15 @@ LEAVES = {
         _leaf(nn.Linear, _build_linear),
         _leaf(nn.Embedding, _build_embedding),
         *_leaves("Conv", _build_conv),
-        *_leaves("ConvTranspose", lambda n: _build_with(f"conv_transpose{n}d", "weight", "bias", options=_TRANSPOSED)),
+        *_leaves("ConvTranspose", lambda n: _build_function(f"conv_transpose{n}d", *_TRANSPOSED, parameters=_AFFINE)),
         *_leaves("MaxPool", lambda n: _build_function(f"max_pool{n}d", *_POOL)),
         *_leaves("AvgPool", lambda n: _build_function(f"avg_pool{n}d", *_AVG_POOL), 1),
         *_leaves("AvgPool", lambda n: _build_function(f"avg_pool{n}d", *_AVG_POOL, "divisor_override"), 2, 3),
         *_leaves("AdaptiveAvgPool", lambda n: _build_function(f"adaptive_avg_pool{n}d", "output_size")),
         *_leaves("BatchNorm", lambda _: _build_norm("batch_norm", *_NORM)),
         *_leaves("InstanceNorm", lambda _: _build_instance_norm),
-        _leaf(nn.LayerNorm, _build_with("layer_norm", "weight", "bias", options=("normalized_shape", "eps"))),
-        _leaf(nn.GroupNorm, _build_with("group_norm", "weight", "bias", options=("num_groups", "eps"))),
+        _leaf(nn.LayerNorm, _build_function("layer_norm", "normalized_shape", "eps", parameters=_AFFINE)),
+        _leaf(nn.GroupNorm, _build_function("group_norm", "num_groups", "eps", parameters=_AFFINE)),
         _leaf(nn.Dropout, _build_dropout),
         *_leaves("Dropout", lambda _: _build_dropout),
         _leaf(nn.AlphaDropout, _build_dropout),
@@ -202,7 +194,7 @@ LEAVES = {
         ),
         _leaf(nn.Upsample, _build_upsample),
         _leaf(nn.Identity, lambda module, site: eqx.nn.Identity()),
-        _leaf(nn.PReLU, _build_with("prelu", "weight", options=())),
+        _leaf(nn.PReLU, _build_function("prelu", parameters=("weight",))),
         _leaf(nn.Softmax, _build_softmax("softmax")),
         _leaf(nn.Softmin, _build_softmax("softmin")),
         _leaf(nn.LogSoftmax, _build_softmax("log_softmax")),

@@ -15,29 +15,36 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
     return out if bias is None else out + bias
 
 
-def conv(spatial: int) -> Callable[..., Array]:
+def _convolve(spatial: int, input, weight, bias, pads, dilation, groups, **strides) -> Array:
+    """`strides`: how far windows move, or how far the input is spread; an input may lack the batch axis."""
     letters = "DHW"[-spatial:]
     layout = ("NC" + letters, "OI" + letters, "NC" + letters)
+    unbatched = input.ndim == spatial + 1
+    x = input[None] if unbatched else input
+    options = {"window_strides": (1,) * spatial, **strides}
+    out = jax.lax.conv_general_dilated(
+        x,
+        weight,
+        padding=pads,
+        rhs_dilation=dilation,
+        feature_group_count=groups,
+        dimension_numbers=layout,
+        **options,
+    )
+    out = out if bias is None else out + bias.reshape(-1, *(1,) * spatial)
+    return out[0] if unbatched else out
 
+
+def conv(spatial: int) -> Callable[..., Array]:
     def conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros"):
-        unbatched = input.ndim == spatial + 1
-        x = input[None] if unbatched else input
         dilation = sizes(dilation, spatial)
         pads = conv_padding(padding, weight.shape[2:], dilation)
         if padding_mode != "zeros":
-            x = jnp.pad(x, ((0, 0), (0, 0), *pads), mode=_PAD_MODES[padding_mode])
+            leading = ((0, 0),) * (input.ndim - spatial)
+            input = jnp.pad(input, (*leading, *pads), mode=_PAD_MODES[padding_mode])
             pads = ((0, 0),) * spatial
-        out = jax.lax.conv_general_dilated(
-            x,
-            weight,
-            sizes(stride, spatial),
-            pads,
-            rhs_dilation=dilation,
-            feature_group_count=groups,
-            dimension_numbers=layout,
-        )
-        out = out if bias is None else out + bias.reshape(-1, *(1,) * spatial)
-        return out[0] if unbatched else out
+        strides = {"window_strides": sizes(stride, spatial)}
+        return _convolve(spatial, input, weight, bias, pads, dilation, groups, **strides)
 
     return conv
 
@@ -62,12 +69,7 @@ def conv_padding(
 
 
 def conv_transpose(spatial: int) -> Callable[..., Array]:
-    letters = "DHW"[-spatial:]
-    layout = ("NC" + letters, "OI" + letters, "NC" + letters)
-
     def conv_transpose(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-        unbatched = input.ndim == spatial + 1
-        x = input[None] if unbatched else input
         kernel, dilation = weight.shape[2:], sizes(dilation, spatial)
         # The gradient of a convolution: the input spread out by the stride, the kernel flipped, its channels exchanged.
         inputs, outputs = weight.shape[:2]
@@ -77,18 +79,8 @@ def conv_transpose(spatial: int) -> Callable[..., Array]:
         for axis, (pad, extra) in enumerate(zip(sizes(padding, spatial), sizes(output_padding, spatial), strict=True)):
             reach = dilation[axis] * (kernel[axis] - 1)
             pads.append((reach - pad, reach - pad + extra))
-        out = jax.lax.conv_general_dilated(
-            x,
-            weight,
-            (1,) * spatial,
-            pads,
-            lhs_dilation=sizes(stride, spatial),
-            rhs_dilation=dilation,
-            feature_group_count=groups,
-            dimension_numbers=layout,
-        )
-        out = out if bias is None else out + bias.reshape(-1, *(1,) * spatial)
-        return out[0] if unbatched else out
+        strides = {"lhs_dilation": sizes(stride, spatial)}
+        return _convolve(spatial, input, weight, bias, pads, dilation, groups, **strides)
 
     return conv_transpose
 
