@@ -1,7 +1,8 @@
 """A recorded tensor function as a node of a native model."""
 
 import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +13,8 @@ from jaxtyping import Array
 from snnax import snn
 
 from .errors import UnsupportedOptionError
-from .ops import OPS, Steps
+from .ops import OPS, WORK, Steps
+from .progressions import Fraction, Length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +48,11 @@ class Slice:
 
 
 @dataclasses.dataclass(frozen=True)
-class StepCount:
-    """In a call's arguments: `factor * n + offset`, where the input of this number is the count of time steps `n`."""
+class LengthValue:
+    """In a call's arguments: a number that follows from the length, which is the input of this number."""
 
     number: int
-    factor: int
-    offset: int
+    formula: Length | Fraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +62,20 @@ class StepList:
     number: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How a layer is called: its arguments by name, and where torch had the batch in its inputs and outputs."""
+
+    arguments: tuple[tuple[str, Any], ...] = (("input", Input(0)),)
+    in_axes: tuple[int | None, ...] = (None,)
+    out_axes: tuple[int | None, ...] = (None,)
+
+
 class Call(snn.AbstractFunction):
     """`OPS[op]` with its arguments as recorded, for one sample.
 
     torch's functions count axes with the batch among them. Where that matters (`in_axes`), inputs get a batch axis of
-    length one, and the outputs lose it at `out_axes`.
+    length one, and the outputs lose it at `out_axes`. Several outputs are one flat tuple, without what is None.
     """
 
     arrays: tuple[Array, ...]
@@ -77,13 +87,38 @@ class Call(snn.AbstractFunction):
     detached: bool = eqx.field(static=True, default=False)
 
     @staticmethod
-    def of_arrays(
-        op: str, arrays: Mapping[str, Array], options: Mapping[str, Any], batch_axis: int | None, out_axis: int | None
-    ) -> "Call":
-        """A call of one input, with arrays and options by name."""
-        held = {name: Held(number) for number, name in enumerate(arrays)}
-        kwargs = tuple({**held, **options}.items())
-        return Call(tuple(arrays.values()), op, Items((Input(0),)), kwargs, (batch_axis,), (out_axis,))
+    def of_form(op: str, form: Form, options: Mapping[str, Any]) -> "Call":
+        """A call in this form, with options by name: arrays, lists of arrays, and settings."""
+        arrays: list[Array] = []
+
+        def held(value: Any) -> Any:
+            if isinstance(value, list | tuple):
+                return Items(tuple(map(held, value)))
+            if eqx.is_array(value):
+                arrays.append(value)
+                return Held(len(arrays) - 1)
+            return value
+
+        kwargs = (*form.arguments, *((name, held(value)) for name, value in options.items()))
+        return Call(tuple(arrays), op, Items(()), kwargs, form.in_axes, form.out_axes)
+
+    def worked_axes(self, ranks: Sequence[int]) -> dict[int, set[int]]:
+        """For each input, of these ranks, the axes that the operation mixes and that its result keeps."""
+        if self.op not in WORK:
+            return {}
+        try:
+            bound = inspect.signature(OPS[self.op]).bind(*self.args.items, **dict(self.kwargs))
+        except TypeError as error:
+            raise UnsupportedOptionError(f"{self.op} cannot be converted in this form: {error}") from error
+        bound.apply_defaults()
+        arguments = {name: _plain(value) for name, value in bound.arguments.items()}
+        found = {}
+        for name, value in arguments.items():
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(each, Input):
+                    rank = ranks[each.number]
+                    found[each.number] = {axis % max(rank, 1) for axis in WORK[self.op](name, rank, arguments)}
+        return found
 
     def __call__(self, *xs: Any) -> Any:
         values = tuple(
@@ -95,7 +130,7 @@ class Call(snn.AbstractFunction):
             result = OPS[self.op](*args, **kwargs)
         except NotImplementedError as error:
             raise UnsupportedOptionError(f"{self.op} cannot be converted in this form: {error}") from error
-        outs = result if isinstance(result, tuple) else (result,)
+        outs = tuple(jax.tree.leaves(result)) if isinstance(result, tuple) else (result,)
         outs = tuple(
             out if axis is None else jnp.squeeze(out, axis) for out, axis in zip(outs, self.out_axes, strict=True)
         )
@@ -105,8 +140,8 @@ class Call(snn.AbstractFunction):
     def _filled(self, template: Any, values: tuple[Any, ...]) -> Any:
         if isinstance(template, Input):
             return values[template.number]
-        if isinstance(template, StepCount):
-            return template.factor * values[template.number] + template.offset
+        if isinstance(template, LengthValue):
+            return template.formula(values[template.number])
         if isinstance(template, StepList):
             return Steps(values[template.number])
         if isinstance(template, Held):
@@ -116,3 +151,11 @@ class Call(snn.AbstractFunction):
         if isinstance(template, Slice):
             return slice(*(self._filled(item, values) for item in (template.start, template.stop, template.step)))
         return template
+
+
+def _plain(template: Any) -> Any:
+    """A template with tuples in the place of `Items`."""
+    if isinstance(template, dict):
+        return {name: _plain(value) for name, value in template.items()}
+    template = template.items if isinstance(template, Items) else template
+    return tuple(map(_plain, template)) if isinstance(template, tuple) else template

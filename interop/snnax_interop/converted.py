@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -15,8 +15,9 @@ from jaxtyping import Array
 from snnax import Repeat, snn
 
 from .errors import WeightMappingError
+from .progressions import Length
 from .report import ConversionReport
-from .rolling import Sliced
+from .rolling import Window
 from .transfer import to_torch
 from .weights import Frozen, Slot
 
@@ -34,11 +35,14 @@ class InputSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Neuron:
-    """A neuron of the native model: its name among the steps' calls, the module's path, its state, its batch axis."""
+    """A neuron of a stage: its name among the calls of a step, the module's path, its state, its batch axis.
+
+    `fields` says where each field of its state is: as a state of the node, or None and the output of another node.
+    """
 
     name: str
     path: str
-    fields: tuple[str, ...]
+    fields: tuple[tuple[str, str | None, str], ...]
     batch_axis: int | None
 
 
@@ -50,38 +54,72 @@ class Out:
     listed: bool = False
 
 
+# Where an input of a graph, or the beginning of a state, comes from: ("static", number) is an input of the network,
+# ("made", k, number) an output of the graph before stage k, ("recorded", k, number) a sequence that stage k made,
+# ("final", k, node, field) a state after it, ("sliced", key, Window) a time step of a sequence, ("schedule", formula) a
+# number at each step, ("number", value) a number, ("num_steps",) the length of the inputs.
+Key = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plain:
+    """Calls that are no time steps: a graph without state."""
+
+    graph: snn.Graph | None
+    inputs: tuple[Key, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stage:
+    """So many time steps of a model, and what is computed before them.
+
+    `initial` holds `(node, field, key)` for states that do not start by themselves; a delayed edge has no field.
+    """
+
+    before: Plain
+    model: Any
+    inputs: tuple[Key, ...]
+    initial: tuple[tuple[str, str | None, Key], ...]
+    num_steps: Length
+    several_recorded: bool
+    neurons: Mapping[str, Neuron]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Blueprint:
-    """All of a converted network but its arrays, whose places are held by `Slot`s. Compared by identity."""
+    """All of a converted network but its arrays, whose places are held by `Slot`s. Compared by identity.
 
-    before: snn.Graph | None
-    model: Any
-    after: snn.Graph
+    `length` is the input and its axis that say how long the network runs; None where it runs as long as it always does.
+    `fixed` holds values that are no array of the network, `wide` those that float64 knows more exactly.
+    """
+
+    stages: tuple[Stage, ...]
+    after: Plain
     inputs: tuple[InputSpec, ...]
-    # The graphs' inputs: ("static", number), ("before", number), ("sliced", source, Sliced), ("recorded", number)
-    # or ("num_steps",).
-    before_inputs: tuple[tuple, ...]
-    model_inputs: tuple[tuple, ...]
-    after_inputs: tuple[tuple, ...]
-    several_recorded: bool
     result: Any
     out_axes: tuple[int | None, ...]
-    fixed_steps: int | None
-    length: tuple[int, int, int] | None
+    length: tuple[int, int] | None
     keys: tuple[str, ...]
     canonical: Mapping[str, str]
     dtypes: Mapping[str, torch.dtype]
     fixed: Mapping[str, np.ndarray]
-    neurons: Mapping[str, Neuron]
+    wide: Mapping[str, np.ndarray]
     outside: bool
     report: ConversionReport
+
+    @property
+    def models(self) -> Any:
+        """The model of the only stage, or the models of all stages."""
+        models = tuple(stage.model for stage in self.stages)
+        return models[0] if len(models) == 1 else models
 
 
 class Converted(eqx.Module):
     """A torch network as native snnax, called as torch calls it.
 
     - `converted(*inputs)` takes and returns arrays in the torch layout, batch included.
-    - `converted.model` is the network itself, an ordinary `snn.Sequential` or `snn.Graph` for one sample.
+    - `converted.model` is the network itself, an ordinary `snn.Sequential` or `snn.Graph` for one sample; of a network
+      with several loops over time, the tuple of their models.
     - `converted.report` says how each module was converted.
 
     It is an Equinox module whose differentiable leaves are exactly the parameters that torch trains, by their torch
@@ -95,8 +133,8 @@ class Converted(eqx.Module):
 
     @property
     def model(self) -> Any:
-        """The native model, with the present parameters."""
-        return self._filled(self.blueprint.model)
+        """The native model, with the present parameters; the models of all loops, where there are several."""
+        return self._filled(self.blueprint.models)
 
     @property
     def report(self) -> ConversionReport:
@@ -106,7 +144,7 @@ class Converted(eqx.Module):
     def __repr__(self) -> str:
         count = sum(array.size for array in self.parameters.values() if array is not None)
         inputs = ", ".join(f"{spec.name}{list(spec.shape)}" for spec in self.blueprint.inputs)
-        kind = type(self.blueprint.model).__name__
+        kind = type(self.blueprint.models).__name__
         return f"Converted({kind} of {len(self.report)} modules, {count} trainable parameters, inputs: {inputs})"
 
     def __call__(self, *inputs: Any) -> Any:
@@ -133,6 +171,11 @@ class Converted(eqx.Module):
         """The output sequences of all neurons `(time, ...)`, by module path, batch included."""
         return self._run(inputs)[2]
 
+    def num_steps(self, *inputs: Any) -> tuple[int, ...]:
+        """How many time steps each model runs on these inputs."""
+        length = _length(self.blueprint, inputs)
+        return tuple(stage.num_steps(length) for stage in self.blueprint.stages)
+
     def astype(self, dtype: Any) -> "Converted":
         """The same network in another floating point type.
 
@@ -152,7 +195,7 @@ class Converted(eqx.Module):
         **Raises:** `WeightMappingError` when the structure is another, when an array that is used twice has two values,
         or when a value changed that torch keeps in no parameter or buffer.
         """
-        slots, structure = jax.tree.flatten(self.blueprint.model)
+        slots, structure = jax.tree.flatten(self.blueprint.models)
         leaves, found = jax.tree.flatten(model)
         if structure != found:
             raise WeightMappingError(
@@ -192,7 +235,8 @@ class Converted(eqx.Module):
             if not isinstance(leaf, Slot):
                 return leaf
             if leaf.key in self.blueprint.fixed:
-                value = jnp.asarray(self.blueprint.fixed[leaf.key])
+                values = self.blueprint.wide if self.dtype == "float64" else {}
+                value = jnp.asarray(values.get(leaf.key, self.blueprint.fixed[leaf.key]))
             else:
                 value = self.parameters[leaf.key] if leaf.key in self.parameters else self.buffers[leaf.key].value
             if not leaf.exact or jnp.issubdtype(value.dtype, jnp.inexact):
@@ -204,11 +248,11 @@ class Converted(eqx.Module):
     def _run(self, inputs: tuple[Any, ...]) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         blueprint = self.blueprint
         arrays = _checked(inputs, blueprint.inputs, self.dtype)
-        run = functools.partial(_run_sample, self, _count_steps(blueprint, arrays))
+        run = functools.partial(_run_sample, self, _length(blueprint, arrays))
         axes = tuple(spec.batch_axis for spec in blueprint.inputs)
         if any(axis is not None for axis in axes):
-            neurons = blueprint.neurons.values()
-            states = {each.name: dict.fromkeys(each.fields, each.batch_axis) for each in neurons}
+            neurons = [neuron for stage in blueprint.stages for neuron in stage.neurons.values()]
+            states = {each.name: {field: each.batch_axis for field, _, _ in each.fields} for each in neurons}
             spikes = {each.name: None if each.batch_axis is None else each.batch_axis + 1 for each in neurons}
             run = jax.vmap(run, in_axes=axes, out_axes=(list(blueprint.out_axes), states, spikes))
         outs, states, spikes = run(*arrays)
@@ -246,63 +290,109 @@ def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) 
     return arrays
 
 
-def _count_steps(blueprint: Blueprint, arrays: list[Array]) -> int:
-    if blueprint.length is None:
-        assert blueprint.fixed_steps is not None
-        return blueprint.fixed_steps
-    number, axis, difference = blueprint.length
-    return arrays[number].shape[axis] + difference
+def _length(blueprint: Blueprint, inputs: Sequence[Any]) -> int:
+    """The size of the inputs' time axis; 0 where the network runs as long as it always does."""
+    return 0 if blueprint.length is None else inputs[blueprint.length[0]].shape[blueprint.length[1]]
 
 
-def _run_sample(converted: Converted, num_steps: int, *inputs: Array) -> tuple[list[Any], dict, dict]:
-    """All outputs, final states and spikes for one sample."""
+def _run_sample(converted: Converted, length: int, *inputs: Array) -> tuple[list[Any], dict, dict]:
+    """All outputs, and the final states and outputs of all neurons, for one sample."""
     blueprint = converted.blueprint
-    values: dict[Any, Any] = {("static", number): x for number, x in enumerate(inputs)} | {("num_steps",): num_steps}
-    if blueprint.before is not None:
-        graph = converted._filled(blueprint.before)
-        outs = _evaluate(graph, [values[key] for key in blueprint.before_inputs])
-        values |= {("before", number): out for number, out in enumerate(outs)}
-    xs = tuple(_model_input(key, values, num_steps) for key in blueprint.model_inputs)
-    model = converted.model
-    xs = xs[0] if len(xs) == 1 else xs
-    dtype = jnp.dtype(converted.dtype)
-    states = model.init_states(input_shape=_step_structs(xs), dtype=dtype)
-    states, outs = model(states, xs)
-    recorded = outs[-1] if blueprint.several_recorded else (outs[-1],)
-    values |= {("recorded", number): out for number, out in enumerate(recorded)}
-    results = _evaluate(converted._filled(blueprint.after), [values[key] for key in blueprint.after_inputs])
-    names = [name for name, _ in model.wiring.sources]
-    by_name = model.unpack_states(states)
-    final = {
-        each.name: {field: getattr(by_name[node], field) for field in each.fields}
-        for node, each in blueprint.neurons.items()
-    }
-    spikes = {each.name: outs[names.index(node)] for node, each in blueprint.neurons.items()}
-    return results, final, spikes
+    values: dict[Key, Any] = {("static", number): x for number, x in enumerate(inputs)} | {("num_steps",): length}
+    final: dict[str, Any] = {}
+    spikes: dict[str, list[Array]] = {}
+    for number, stage in enumerate(blueprint.stages):
+        outs = _evaluate(converted, stage.before, values)
+        values |= {("made", number, item): out for item, out in enumerate(outs)}
+        model = converted._filled(stage.model)
+        num_steps = stage.num_steps(length)
+        xs = tuple(_model_input(converted, key, values, num_steps) for key in stage.inputs)
+        # A model that reads nothing still has a length.
+        xs = xs[0] if len(xs) == 1 else xs
+        states = model.init_states(input_shape=_step_structs(xs), dtype=jnp.dtype(converted.dtype))
+        states = model.pack_states(_started(model.unpack_states(states), stage, values))
+        states, outs = model(states, xs)
+        recorded = outs[-1] if stage.several_recorded else (outs[-1],)
+        values |= {("recorded", number, item): out for item, out in enumerate(recorded)}
+        after = model.unpack_states(states)
+        values |= {
+            ("final", number, node, field): value
+            for node, state in after.items()
+            if dataclasses.is_dataclass(state)
+            for field, value in vars(state).items()
+        }
+        sequences = dict(zip((name for name, _ in model.wiring.sources), outs, strict=False))
+        calls: dict[str, list[Array]] = {}
+        for node, neuron in stage.neurons.items():
+            calls.setdefault(neuron.name, []).append(sequences[node])
+            final[neuron.name] = {
+                field: sequences[where][-1] if own is None else getattr(after[where], own)
+                for field, own, where in neuron.fields
+            }
+        for name, parts in calls.items():
+            spikes.setdefault(name, []).append(interleaved(parts))
+    results = _evaluate(converted, blueprint.after, values)
+    return (
+        results,
+        final,
+        {name: parts[0] if len(parts) == 1 else jnp.concatenate(parts) for name, parts in spikes.items()},
+    )
 
 
-def _evaluate(graph: snn.Graph, inputs: list[Any]) -> list[Any]:
+def interleaved(parts: Sequence[Array]) -> Array:
+    """Sequences of several values per time step as one sequence."""
+    return parts[0] if len(parts) == 1 else jnp.stack(parts, 1).reshape(-1, *parts[0].shape[1:])
+
+
+def _evaluate(converted: Converted, plain: Plain, values: Mapping[Key, Any]) -> list[Any]:
     """The outputs of a graph without state."""
-    _, outs = graph.step({}, inputs[0] if len(inputs) == 1 else tuple(inputs))
+    if plain.graph is None:
+        return []
+    inputs = [values[key] for key in plain.inputs]
+    _, outs = converted._filled(plain.graph).step({}, inputs[0] if len(inputs) == 1 else tuple(inputs))
     return list(outs[-1])
 
 
-def _model_input(key: tuple, values: Mapping[Any, Any], num_steps: int) -> Any:
-    if key[0] != "sliced":
-        return Repeat(values[key], num_steps)
-    _, source, sliced = key
-    assert isinstance(sliced, Sliced)
-    sequence = jnp.moveaxis(values[source], sliced.axis, 0)
-    part = sequence[sliced.start : sliced.start + num_steps * sliced.stride : sliced.stride]
-    if part.shape[0] != num_steps:
-        raise ValueError(f"the network runs {num_steps} time steps, but its input has {sequence.shape[0]} along time")
-    return part
+def _started(states: dict[str, Any], stage: Stage, values: Mapping[Key, Any]) -> dict[str, Any]:
+    """The states before the first time step, with those that do not start by themselves."""
+    states = dict(states)
+    for node, field, key in stage.initial:
+        given = key[1] if key[0] == "number" else values[key]
+        before = states[node] if field is None else getattr(states[node], field)
+        value = jnp.broadcast_to(jnp.asarray(given, before.dtype), before.shape)
+        states[node] = value if field is None else dataclasses.replace(states[node], **{field: value})
+    return states
+
+
+def _model_input(converted: Converted, key: Key, values: Mapping[Key, Any], num_steps: int) -> Any:
+    if key[0] == "schedule":
+        numbers = key[1](num_steps)
+        return jnp.asarray(numbers, converted.dtype if numbers.dtype.kind == "f" else None)
+    if key[0] == "sliced":
+        return _windows(values[key[1]], key[2], num_steps)
+    return Repeat(values[key], num_steps)
+
+
+def _windows(sequence: Array, window: Window, num_steps: int) -> Array:
+    """The parts of a sequence that the time steps read, `(time, ...)`."""
+    size = sequence.shape[window.axis]
+    start = window.start + size if window.start < 0 else window.start
+    ends = (start, start + window.stride * (num_steps - 1))
+    if num_steps and (min(ends) < 0 or max(ends) + (window.width or 1) > size):
+        raise ValueError(f"the network runs {num_steps} time steps, but its input has {size} along time")
+    moved = jnp.moveaxis(sequence, window.axis, 0)
+    if window.width is not None:
+        places = start + window.stride * np.arange(num_steps)[:, None] + np.arange(window.width)
+        return jnp.moveaxis(moved[places], 1, 1 + window.axis)
+    if window.stride < 0:
+        return jnp.flip(moved[ends[1] : start + 1 : -window.stride], 0)
+    return moved[start : ends[1] + 1 : window.stride]
 
 
 def _step_structs(xs: Any) -> Any:
     def struct(x):
         if isinstance(x, Repeat):
-            return jax.ShapeDtypeStruct(x.value.shape, x.value.dtype)
+            return jax.ShapeDtypeStruct(jnp.shape(x.value), jnp.result_type(x.value))
         return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
 
     return tuple(map(struct, xs)) if isinstance(xs, tuple) else struct(xs)

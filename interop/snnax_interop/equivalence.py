@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -103,21 +104,11 @@ def check_equivalence(
     **Raises:** what either side raises on these inputs.
     """
     inputs = tuple(inputs)
-    double = _double(module)
-    doubled = tuple(x.detach().double() if x.is_floating_point() else x.detach() for x in inputs)
-    # snnTorch's utils.reset, called by the copy, resets the neurons of the module too.
-    with preserved(module), _float_is_double():
-        tape = record(
-            double,
-            doubled,
-            registry_for(double),
-            call=outside_call(double, len(inputs)) if converted.blueprint.outside else None,
-            inputs_require_grad=gradients,
-        )
+    double, tape = record_double(module, inputs, outside=converted.blueprint.outside, inputs_require_grad=gradients)
     with jax.enable_x64(True):
-        arrays = tuple(jnp.asarray(x.numpy()) for x in doubled)
+        arrays = tuple(jnp.asarray(x.detach().double() if x.is_floating_point() else x) for x in inputs)
         outputs, states, spikes = eqx.filter_jit(Converted._run)(converted.astype("float64"), arrays)
-        calls = _neuron_calls(tape, converted)
+        calls = _neuron_calls(tape, converted, arrays)
         comparisons = _compare_spikes(calls, tape, spikes)
         comparisons += _compare_trees("output", structure_leaves(tape.result), structure_leaves(outputs), tape)
         comparisons += _compare_states(calls, tape, states)
@@ -135,25 +126,45 @@ def check_equivalence(
     return EquivalenceReport(tuple(comparisons), sum(counted.values()), silent, vacuous)
 
 
+def record_double(
+    module: torch.nn.Module, inputs: Sequence[torch.Tensor], *, outside: bool, inputs_require_grad: bool = False
+) -> tuple[torch.nn.Module, Tape]:
+    """A float64 copy of a module, and the tape of its run on `inputs`."""
+    double = _double(module)
+    doubled = tuple(x.detach().double() if x.is_floating_point() else x.detach() for x in inputs)
+    registry = registry_for(double)
+    # snnTorch's utils.reset reaches the neurons of all networks, those of the module too.
+    with preserved(module), registry.listed(double), _float_is_double():
+        call = outside_call(double, len(doubled)) if outside else None
+        return double, record(double, doubled, registry, call=call, inputs_require_grad=inputs_require_grad)
+
+
 def structure_leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:
-    """The leaves of lists, tuples and dicts in order, with their paths."""
+    """The leaves of lists, tuples and dicts in order, with their paths; dicts by their keys, as JAX orders them."""
     if isinstance(tree, dict):
-        return [leaf for key, item in tree.items() for leaf in structure_leaves(item, f"{path}[{key!r}]")]
+        keys = sorted(tree, key=str)
+        return [leaf for key in keys for leaf in structure_leaves(tree[key], f"{path}[{key!r}]")]
     if isinstance(tree, list | tuple):
         return [leaf for index, item in enumerate(tree) for leaf in structure_leaves(item, f"{path}[{index}]")]
     return [(path or "outputs", tree)]
 
 
-def _neuron_calls(tape: Tape, converted: Converted) -> dict[str, list[Entry]]:
+def _neuron_calls(tape: Tape, converted: Converted, arrays: tuple) -> dict[str, list[Entry]]:
     """The calls of each neuron over time, by its name in the converted network."""
-    entries = [entry for entry in tape.entries if entry.leaf is not None and entry.leaf.split_call is not None]
-    names: dict[str, list[str]] = {}
-    for neuron in converted.blueprint.neurons.values():
-        names.setdefault(neuron.path, []).append(neuron.name)
+    waiting: dict[str, list[Entry]] = {}
+    for entry in tape.entries:
+        if entry.is_neuron:
+            waiting.setdefault(entry.path, []).append(entry)
     calls: dict[str, list[Entry]] = {}
-    for path, each in names.items():
-        of_module = [entry for entry in entries if entry.path == path]
-        calls |= {name: of_module[number :: len(each)] for number, name in enumerate(each)}
+    for stage, num_steps in zip(converted.blueprint.stages, converted.num_steps(*arrays), strict=True):
+        names: dict[str, list[str]] = {}
+        for neuron in stage.neurons.values():
+            names.setdefault(neuron.path, []).append(neuron.name)
+        for path, each in names.items():
+            count = num_steps * len(each)
+            of_stage, waiting[path] = waiting[path][:count], waiting[path][count:]
+            for entry, name in zip(of_stage, itertools.cycle(each), strict=False):
+                calls.setdefault(name, []).append(entry)
     return calls
 
 

@@ -27,6 +27,10 @@ class RecordingError(InteropError):
     """Control flow or an idiom of `forward` that cannot be represented; the message shows the source line."""
 
 
+class LengthError(RecordingError):
+    """Something that is known for the length of the example only."""
+
+
 class WeightMappingError(InteropError):
     """Parameters that do not fit: missing, unexpected, or of another shape or dtype."""
 

@@ -1,10 +1,12 @@
 """What a converter must say of a torch class that it takes whole: a leaf of the recording."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
 from .errors import UnsupportedModuleError, UnsupportedOptionError
 
@@ -34,6 +36,9 @@ class Leaf:
     - `starts_at_zero`: for neurons, whether the state that they start with is all zeros.
     - `read_state`, `split_call`, `reset_state`: for neurons, see `NeuronCall`; `read_state` gives what the module keeps
       before a call, `reset_state` puts it back to its beginning.
+    - `inputs`: for layers, the names that the operation has for the arguments of `forward`, in order. Arguments behind
+      these must be left out.
+    - `instances`: for neurons of a framework that keeps a list of all of them, such as for resetting them, that list.
     """
 
     kind: type
@@ -46,6 +51,8 @@ class Leaf:
     read_state: Callable[[Any], Any] | None = None
     split_call: Callable[[Any, tuple, Mapping[str, Any], Any, Any], NeuronCall] | None = None
     reset_state: Callable[[Any], None] | None = None
+    inputs: tuple[str, ...] = ("input",)
+    instances: Callable[[], list[Any]] | None = None
 
     def refuse(self, path: str, option: str, found: Any, *, allowed: str, advice: str) -> UnsupportedOptionError:
         """The error for a value of an option that cannot be converted exactly."""
@@ -56,11 +63,19 @@ class Leaf:
         )
 
 
-# Library classes that only hold other modules: their forward is recorded like a user's.
+# Library classes made of other modules: their forward is recorded like a user's.
 _CONTAINERS = {
     "torch.nn.modules.container.Sequential",
     "torch.nn.modules.container.ModuleList",
     "torch.nn.modules.container.ModuleDict",
+    "torch.nn.parallel.data_parallel.DataParallel",
+    "torch.nn.utils.parametrize.ParametrizationList",
+    "torch.nn.utils.parametrizations._WeightNorm",
+    "torch.nn.utils.parametrizations._SpectralNorm",
+    "torch.nn.modules.transformer.TransformerEncoderLayer",
+    "torch.nn.modules.transformer.TransformerDecoderLayer",
+    "torch.nn.modules.transformer.TransformerEncoder",
+    "torch.nn.modules.transformer.TransformerDecoder",
     "norse.torch.module.sequential.SequentialState",
 }
 
@@ -89,6 +104,12 @@ class Registry:
             )
         if leaf is not None:
             return leaf
+        if is_parametrized(module):
+            # torch makes a subclass whose parameters are computed: the layer's own forward is recorded.
+            kind = type(module).__mro__[1]
+            parent = self.leaves.get(kind)
+            if parent is not None and parent.split_call is None:
+                return None
         library = kind.__module__.split(".")[0]
         if library in _LIBRARIES and f"{kind.__module__}.{kind.__qualname__}" not in _CONTAINERS:
             known = sorted(each.__name__ for each in self.leaves if each.__module__.split(".")[0] == library)
@@ -113,8 +134,23 @@ class Registry:
         found = ((child, self.leaves.get(type(child))) for child in module.modules())
         return [(child, leaf) for child, leaf in found if leaf is not None and leaf.split_call is not None]
 
+    @contextlib.contextmanager
+    def listed(self, module: torch.nn.Module) -> Iterator[None]:
+        """Inside, the neurons of a copied network are in the lists of their framework, as if they were built there."""
+        with contextlib.ExitStack() as stack:
+            for neuron, leaf in self.neurons(module):
+                instances = [] if leaf.instances is None else leaf.instances()
+                if not any(each is neuron for each in instances):
+                    instances.append(neuron)
+                    stack.callback(_remove, instances, neuron)
+            yield
+
     def reset_states(self, module: torch.nn.Module) -> None:
         """Put every neuron back to its beginning."""
         for neuron, leaf in self.neurons(module):
             if leaf.reset_state is not None:
                 leaf.reset_state(neuron)
+
+
+def _remove(instances: list[Any], neuron: Any) -> None:
+    instances[:] = [each for each in instances if each is not neuron]

@@ -12,13 +12,15 @@ import functools
 import linecache
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils import _pytree as pytree
 
+from . import outside
+from .bytecode import instruction
 from .errors import RecordingError, UnsupportedModuleError
 from .leaf import Leaf, NeuronCall, Registry
 
@@ -28,6 +30,28 @@ class Ref:
     """A tensor value on the tape; writing into a tensor in place makes a new value."""
 
     index: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """A Python function on the stack of a call: which activation of it, and the bytecode offset that it is at."""
+
+    activation: int
+    code: CodeType
+    offset: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a call is made: the frames from the outermost to the innermost, and the user's own line."""
+
+    frames: tuple[Frame, ...]
+    line: str
+
+    @functools.cached_property
+    def site(self) -> tuple[Any, ...]:
+        """The same each time that the line runs."""
+        return tuple((frame.code, frame.offset) for frame in self.frames)
 
 
 @dataclasses.dataclass
@@ -43,8 +67,7 @@ class Entry:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     result: Any
-    site: tuple[Any, ...]
-    line: str
+    place: "Place"
     leaf: Leaf | None = None
     state_in: tuple[Ref, ...] | None = None
     state_out: tuple[Ref, ...] = ()
@@ -59,7 +82,21 @@ class Entry:
     def signature(self) -> tuple[Any, ...]:
         """What is the same each time that a line of a loop runs."""
         target = self.path if self.leaf is not None else self.target
-        return (self.site, target, self.leaf is not None)
+        return (self.place.site, target, self.leaf is not None)
+
+    @property
+    def line(self) -> str:
+        """The user's own line, for people to read."""
+        return self.place.line
+
+    @property
+    def made(self) -> list[Ref]:
+        """All values that the call makes."""
+        return [*refs(self.result), *self.state_out]
+
+    @property
+    def is_neuron(self) -> bool:
+        return self.leaf is not None and self.leaf.split_call is not None
 
     @property
     def name(self) -> str:
@@ -151,6 +188,7 @@ class _Recorder:
         self.called: set[str] = set()
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
         self.root = root
+        self.frames: dict[int, tuple[FrameType, int]] = {}
         self.paused = 0  # inside a leaf module, and in the recorder itself
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
             if id(tensor) not in self.refs:
@@ -200,25 +238,27 @@ class _Recorder:
 
     # Where
 
-    def line(self) -> tuple[tuple[Any, ...], str]:
-        """The call site as a key, and the user's own line for people to read."""
+    def here(self) -> Place:
+        """Where the present call is made."""
         frame = sys._getframe()
-        site, shown = [], ""
+        frames, shown = [], ""
         while frame is not None and frame is not self.root:
-            name = frame.f_globals.get("__name__", "").split(".")[0]
-            if name not in _OWN:
+            full_name = frame.f_globals.get("__name__", "")
+            name = full_name.split(".")[0]
+            if full_name not in _MODULE_CALL and (name not in _OWN or full_name == outside.__name__):
                 code = frame.f_code
-                site.append((code, frame.f_lasti))
-                if not shown and name not in _LIBRARIES:
+                # A frame that is kept cannot give its id to another one.
+                _, activation = self.frames.setdefault(id(frame), (frame, len(self.frames)))
+                frames.append(Frame(activation, code, instruction(code, frame.f_lasti)))
+                if not shown and name not in (*_OWN, *_LIBRARIES):
                     text = linecache.getline(code.co_filename, frame.f_lineno).strip()
                     shown = f"{code.co_filename}:{frame.f_lineno}: {text}"
             frame = frame.f_back
-        return tuple(site), shown
+        return Place(tuple(reversed(frames)), shown)
 
     def refuse(self, what: str, *, advice: str, path: str | None = None) -> RecordingError:
-        _, line = self.line()
         path = self.current_path() if path is None else path
-        return RecordingError(f"{what}\n  {line}\n{advice}", path=path)
+        return RecordingError(f"{what}\n  {self.here().line}\n{advice}", path=path)
 
     def current_path(self) -> str:
         return self.paths.get(id(self.stack[-1][0]), "") if self.stack else ""
@@ -267,14 +307,13 @@ class _Recorder:
         return result
 
     def add(self, target: Any, path: str, before: Any, outcome: Any, leaf: Leaf | None = None, **extra: Any) -> None:
-        site, line = self.line()
         result = self.replace(outcome)
         args, kwargs = before
         no_grad = not torch.is_grad_enabled()
-        entry = Entry(target, path, args, kwargs, result, site, line, no_grad=no_grad, leaf=leaf, **extra)
+        entry = Entry(target, path, args, kwargs, result, self.here(), no_grad=no_grad, leaf=leaf, **extra)
         self.entries.append(entry)
         given = {ref.index for ref in refs((args, kwargs, entry.state_in))}
-        made = {ref.index for ref in [*refs(result), *entry.state_out]}
+        made = {ref.index for ref in entry.made}
         if not entry.constant and given & self.dependent:
             self.dependent |= made
         # What a leaf makes depends on its parameters.
@@ -368,6 +407,8 @@ _CONSTANT_FUNCTIONS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new
 # Packages whose frames are between the user's code and a call; jaxtyping wraps the functions here when it checks types.
 _OWN = (__package__, "jaxtyping")
 _LIBRARIES = ("torch", "snntorch", "norse", "spikingjelly")
+# Where every module is called; its loops run over hooks.
+_MODULE_CALL = ("torch.nn.modules.module",)
 
 
 def record(

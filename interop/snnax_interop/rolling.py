@@ -1,39 +1,35 @@
-"""Find the time loop in a tape: the repeated body, and how each of its values travels from step to step."""
+"""One time step of a segment: its calls, and how each of their values travels from step to step."""
 
 import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import torch
 from torch.utils import _pytree as pytree
 
 from .errors import RecordingError
-from .ops import op_name
+from .ops import ELEMENTWISE, op_name
 from .recording import Entry, Ref, Tape, base_name, refs
-
-
-@dataclasses.dataclass(frozen=True)
-class Loop:
-    """Entries `start + t * period + position` of a tape, for `count` time steps `t`."""
-
-    start: int
-    period: int
-    count: int
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.period * self.count
-
-    def index(self, step: int, position: int) -> int:
-        return self.start + step * self.period + position
+from .segments import Segment
 
 
 @dataclasses.dataclass(frozen=True)
 class Produced:
-    """A value made inside the loop: by the call at `position`, its output number `item` or state field `item`."""
+    """A value made in a time step: by the call at `position`, its output number `item` or state field `item`."""
 
     position: int
     item: int
     is_state: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """A value at one time step of the segment of this number."""
+
+    segment: int
+    step: int
+    value: Produced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,27 +41,73 @@ class Here:
 
 @dataclasses.dataclass(frozen=True)
 class Carried:
-    """An argument made in the previous step; `initial` is a `Ref` or a number in the first."""
+    """An argument made as many steps ago as there are `initials`: a `Ref` or a number for each step before that."""
 
     value: Produced
-    initial: Any
+    initials: tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Outer:
-    """An argument made before the loop, the same at every step."""
+    """An argument made before the segment, the same at every step."""
 
     ref: Ref
 
 
 @dataclasses.dataclass(frozen=True)
 class Sliced:
-    """One time step of a value made before the loop: entry `start + t * stride` along `axis`."""
+    """A time step of a value made before the segment: entry `start + t * stride` along `axis`.
+
+    With a `width` these are so many entries from there on, along the axis that then remains.
+    """
 
     base: Ref
     axis: int
     start: int = 0
     stride: int = 1
+    width: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """The time steps that a model reads of a sequence: entry `start + t * stride` along `axis`, for one sample.
+
+    A negative `start` counts from the end. With a `width`, so many entries from there on.
+    """
+
+    axis: int
+    start: int
+    stride: int
+    width: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Collected:
+    """An argument that another segment made: one value for each step."""
+
+    refs: tuple[Ref, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PerStep:
+    """In the arguments of a call: a number that changes from step to step."""
+
+    values: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Write:
+    """A call that only keeps a value for later: the value's argument number, and the axis along which steps follow.
+
+    It fills entries from `start` on, or, with `start` None, makes its target longer.
+    """
+
+    argument: int
+    axis: int
+    start: int | None
+
+
+Argument = Here | Carried | Outer | Sliced | Collected
 
 
 @dataclasses.dataclass
@@ -73,76 +115,17 @@ class Body:
     """The calls of one time step. `arguments[position]` holds, for each `Ref` slot of the call, where it comes from.
 
     `reads` are the positions that only take a time step out of a sequence, with what is left of their index; `writes`
-    those that put a value into the place of its time step along an axis of a tensor made before the loop.
+    those that only keep a value; `constants` those that depend on no input and parameter, with their results at all
+    steps. `states` holds the origins of a neuron's state, None in the place of a field or of all for its beginning.
     """
 
-    entries: list[Entry]
-    arguments: list[list[Any]]
-    states: list[list[Any] | None]
-    reads: dict[int, tuple[Sliced, Any]]
-    writes: dict[int, int]
-
-
-def find_loop(tape: Tape) -> Loop | None:
-    """The longest repetition on the tape, of those that step a neuron where there are neurons.
-
-    **Raises:** `RecordingError` when neurons are stepped outside of it.
-    """
-    numbers: dict[Any, int] = {}
-    codes = np.array([numbers.setdefault(entry.signature, len(numbers)) for entry in tape.entries], dtype=np.int64)
-    neurons = np.array([entry.leaf is not None and entry.leaf.split_call is not None for entry in tape.entries], bool)
-    best: tuple[int, int, int] | None = None
-    for period in _gaps(codes):
-        same = codes[:-period] == codes[period:]
-        for start, stop in _runs(same):
-            covered = stop - start + period
-            inside = neurons[start : start + covered].any() or not neurons.any()
-            if inside and (best is None or covered > best[0] or (covered == best[0] and period < best[1])):
-                best = (covered, period, start)
-    if best is None:
-        return None
-    covered, period, start = best
-    count, rest = divmod(covered, period)
-    if rest:
-        behind = range(start + count * period, len(tape.entries))
-        entry = tape.entries[next((index for index in behind if neurons[index]), behind.start)]
-        raise RecordingError(
-            f"the time steps of the loop differ: after {count} equal steps one is incomplete\n  {entry.line}\n"
-            "Allowed: the same calls at every step. Move what runs at some steps only out of the loop",
-            path=entry.path,
-        )
-    loop = Loop(start, period, count)
-    for index, entry in enumerate(tape.entries):
-        if neurons[index] and not loop.start <= index < loop.stop:
-            raise RecordingError(
-                f"the neuron '{entry.path}' is stepped outside of the time loop, or at some steps only\n"
-                f"  {entry.line}\nAllowed: one loop that steps every neuron in the same way at every time step",
-                path=entry.path,
-            )
-    return loop
-
-
-def _gaps(codes: np.ndarray) -> list[int]:
-    """Distances between neighbouring calls of the same kind: the periods that a loop can have."""
-    last: dict[int, int] = {}
-    gaps: dict[int, None] = {}
-    for index, code in enumerate(codes.tolist()):
-        if code in last:
-            gaps[index - last[code]] = None
-        last[code] = index
-    # A body that calls the same thing twice shows its period only as the sum of neighbouring gaps.
-    first: dict[int, list[int]] = {}
-    for index, code in enumerate(codes.tolist()):
-        first.setdefault(code, []).append(index)
-    for places in first.values():
-        for place in places[1:33]:
-            gaps[place - places[0]] = None
-    return sorted(gaps)
-
-
-def _runs(same: np.ndarray) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], same.astype(np.int8), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+    segment: Segment
+    entries: list[Entry] = dataclasses.field(default_factory=list)
+    arguments: list[list[Argument]] = dataclasses.field(default_factory=list)
+    states: list[list[Argument | None] | None] = dataclasses.field(default_factory=list)
+    reads: dict[int, tuple[Sliced, Any]] = dataclasses.field(default_factory=dict)
+    writes: dict[int, Write] = dataclasses.field(default_factory=dict)
+    constants: dict[int, list[list[Ref]]] = dataclasses.field(default_factory=dict)
 
 
 def outputs_of(entry: Entry) -> list[Ref]:
@@ -154,89 +137,162 @@ def slots(entry: Entry) -> tuple[list[Any], Any]:
     return pytree.tree_flatten((entry.args, entry.kwargs))
 
 
-def made_inside(tape: Tape, loop: Loop) -> dict[int, tuple[int, Produced]]:
-    """The time step and the place in the body of every value that the loop makes."""
-    produced = {}
-    for step in range(loop.count):
-        for position in range(loop.period):
-            entry = tape.entries[loop.index(step, position)]
-            for item, ref in enumerate(outputs_of(entry)):
-                produced[ref.index] = (step, Produced(position, item, False))
-            for item, ref in enumerate(entry.state_out):
-                produced[ref.index] = (step, Produced(position, item, True))
-    return produced
+def moments(tape: Tape, segments: list[Segment]) -> dict[int, Moment]:
+    """Where every value comes from that a segment makes."""
+    found = {}
+    for number, segment in enumerate(segments):
+        for step in range(segment.count):
+            for position in range(segment.period):
+                entry = tape.entries[segment.index(step, position)]
+                for item, ref in enumerate(outputs_of(entry)):
+                    found[ref.index] = Moment(number, step, Produced(position, item, False))
+                for item, ref in enumerate(entry.state_out):
+                    found[ref.index] = Moment(number, step, Produced(position, item, True))
+    return found
 
 
-def analyse(tape: Tape, loop: Loop) -> Body:
-    """Where every argument of the loop's body comes from.
+def analyse(tape: Tape, segment: Segment, others: Mapping[int, Moment] | None = None) -> Body:
+    """Where every argument of the calls of one time step comes from.
+
+    `others` are the values of all segments; None while these are not known.
 
     **Raises:** `RecordingError` naming the source line where the steps differ.
     """
-    produced = made_inside(tape, loop)
-    unbound = _unbound(tape, loop)
-    body = Body([], [], [], {}, {})
-    for position in range(loop.period):
-        steps = [tape.entries[loop.index(step, position)] for step in range(loop.count)]
+    rolling = _Rolling(tape, segment, others)
+    for position in range(segment.period):
+        rolling.add(position)
+    return rolling.body
+
+
+class _Rolling:
+    def __init__(self, tape: Tape, segment: Segment, others: Mapping[int, Moment] | None):
+        self.tape = tape
+        self.segment = segment
+        self.others = others
+        self.here = moments(tape, [segment])
+        self.unbound = _unbound(tape, segment)
+        self.body = Body(segment)
+
+    def add(self, position: int) -> None:
+        body, tape = self.body, self.tape
+        steps = [tape.entries[self.segment.index(step, position)] for step in range(self.segment.count)]
         entry = steps[-1]
-        steps[0] = _commuted(steps[0], entry)
-        flat = [slots(each) for each in steps]
-        arguments = []
-        varying = {}
-        for number, (leaf, *others) in enumerate(zip(*_aligned(flat, entry), strict=True)):
-            values = [leaf, *others]
+        steps[0] = _begun(_commuted(steps[0], entry), entry)
+        made = [outputs_of(each) for each in steps]
+        if entry.leaf is None and all(tape.is_constant(ref) for each in made for ref in each):
+            body.constants[position] = made
+            body.entries.append(entry)
+            body.arguments.append([])
+            body.states.append(None)
+            return
+        arguments: list[Argument] = []
+        varying: dict[int, list[Any]] = {}
+        for number, values in enumerate(zip(*_aligned(steps), strict=True)):
             if isinstance(values[-1], Ref):
-                arguments.append(_source(values, produced, unbound, entry))
+                arguments.append(self.source(list(values), entry))
             elif any(isinstance(value, Ref) or value != values[0] for value in values):
-                varying[number] = values
-        axis = _time_write(tape, steps, varying, entry) if varying else None
-        if axis is not None:
-            body.writes[position] = axis
+                varying[number] = list(values)
+        write = _filled(tape, steps, varying) or _grown(steps, arguments, position)
+        if write is not None:
+            body.writes[position] = write
+        elif varying and _takes_numbers(entry, varying):
+            entry = _with_numbers(entry, varying)
         elif varying:
-            body.reads[position] = _time_read(tape, steps, arguments, varying, entry)
+            body.reads[position] = _time_read(tape, steps, arguments, varying)
+        if write is None:
+            self.check_shapes(steps)
         body.entries.append(entry)
         body.arguments.append(arguments)
-        body.states.append(_states(tape, steps, produced, unbound, entry))
-    return body
+        body.states.append(self.states(steps))
+
+    def source(self, values: list[Any], entry: Entry) -> Argument:
+        """What an argument is, from its values at all steps."""
+        first = values[0]
+        found = [self.here.get(value.index) if isinstance(value, Ref) else None for value in values]
+        if isinstance(first, Ref) and found[0] is None and all(value == first for value in values):
+            return Outer(first)
+        for lag in range(len(values)):
+            made = found[lag]
+            if made is None:
+                continue
+            if any(each != Moment(0, step, made.value) for step, each in enumerate(found[lag:])):
+                break
+            if any(value is None for value in values[:lag]) and not _takes_none(entry):
+                break
+            return Carried(made.value, tuple(values[:lag])) if lag else Here(made.value)
+        if all(isinstance(value, Ref) for value in values) and not any(found):
+            sliced = self.sliced([value.index for value in values])
+            if sliced is not None:
+                return sliced
+            if self.others is None or _is_series(values, self.others):
+                return Collected(tuple(values))
+        raise RecordingError(
+            f"an argument of {entry.name} comes from different places at different time steps\n  {entry.line}\n"
+            "Allowed: values made before the loop, in the same step, or in a step before",
+            path=entry.path,
+        )
+
+    def sliced(self, indices: list[int]) -> Sliced | None:
+        """Values that `torch.unbind` (or iteration) took out of a sequence before the loop."""
+        found = [self.unbound.get(index) for index in indices]
+        if found[0] is None or any(each is None or each[0] != found[0][0] for each in found):
+            return None
+        base, numbers = found[0][0], [each[1] for each in found if each is not None]
+        stride = numbers[1] - numbers[0]
+        return dataclasses.replace(base, start=numbers[0], stride=stride) if _counts(numbers, stride) else None
+
+    def states(self, steps: list[Entry]) -> list[Argument | None] | None:
+        """Where the state of a neuron comes from, for each field; None where every step starts from its beginning."""
+        entry = steps[-1]
+        if not entry.is_neuron:
+            return None
+        given = [None if _is_beginning(self.tape, each) else each.state_in for each in steps]
+        fields = len(entry.state_out)
+        if all(state is None for state in given):
+            return None if len(steps) > 1 else [None] * fields
+        if any(state is None for state in given[1:]):
+            raise RecordingError(
+                f"the state of '{entry.path}' is reset at some time steps only\n  {entry.line}\n"
+                "Allowed: a state that is handed from step to step, or reset at every step",
+                path=entry.path,
+            )
+        return [
+            self.source([None if state is None else state[field] for state in given], entry) for field in range(fields)
+        ]
+
+    def check_shapes(self, steps: list[Entry]) -> None:
+        entry = steps[-1]
+        shapes = [[self.tape.shape(ref) for ref in outputs_of(each)] for each in steps]
+        if any(each != shapes[-1] for each in shapes):
+            raise RecordingError(
+                f"the result of {entry.name} has another shape at some time steps: {shapes[0]} and {shapes[-1]}\n"
+                f"  {entry.line}\nAllowed: the same shapes at every step. Collect values in a list and stack them",
+                path=entry.path,
+            )
 
 
-def _aligned(flat: list[tuple[list[Any], Any]], entry: Entry) -> list[list[Any]]:
-    leaves, spec = flat[-1]
-    if any(other != spec for _, other in flat):
+def _is_series(values: list[Ref], moments: Mapping[int, Moment]) -> bool:
+    """Whether values of segments follow each other in time, rather than being several values of one step."""
+    found = [moments.get(value.index) for value in values]
+    steps = [
+        abs(b.step - a.step) == 1
+        for a, b in itertools.pairwise(found)
+        if a is not None and b is not None and a.value == b.value
+    ]
+    return any(steps) and None not in found
+
+
+def _aligned(steps: list[Entry]) -> list[list[Any]]:
+    """The leaves of the arguments at every step."""
+    entry = steps[-1]
+    flat = [slots(each) for each in steps]
+    if any(structure != flat[-1][1] for _, structure in flat):
         raise RecordingError(
             f"{entry.name} is called with other arguments at some time steps\n  {entry.line}\n"
             "Allowed: the same call at every step",
             path=entry.path,
         )
-    del leaves
-    return [each for each, _ in flat]
-
-
-def _source(values: list[Any], produced: dict, unbound: dict, entry: Entry) -> Any:
-    """What an argument is, from its values at all steps."""
-    first, rest = values[0], values[1:]
-    if isinstance(first, Ref) and all(value == first for value in rest):
-        if first.index not in produced:
-            return Outer(first)
-        if len(values) == 1:
-            return Here(produced[first.index][1])
-    if isinstance(first, Ref) and first.index in unbound and all(
-        isinstance(value, Ref) and unbound.get(value.index) == (unbound[first.index][0], step)
-        for step, value in enumerate(values)
-    ):  # fmt: skip
-        return unbound[first.index][0]
-    found = [produced.get(value.index) if isinstance(value, Ref) else None for value in values]
-    made = {each[1] for each in found[1:] if each is not None}
-    if len(made) == 1 and all(each is not None for each in found[1:]):
-        (value,) = made
-        if all(each is not None and each == (step, value) for step, each in enumerate(found)):
-            return Here(value)
-        if all(each is not None and each[0] == step for step, each in enumerate(found[1:])) and found[0] is None:
-            return Carried(value, first)
-    raise RecordingError(
-        f"an argument of {entry.name} comes from different places at different time steps\n  {entry.line}\n"
-        "Allowed: values made before the loop, in the same step, or in the step before",
-        path=entry.path,
-    )
+    return [leaves for leaves, _ in flat]
 
 
 def _commuted(first: Entry, later: Entry) -> Entry:
@@ -251,24 +307,23 @@ def _commuted(first: Entry, later: Entry) -> Entry:
     return first
 
 
-def _states(tape: Tape, steps: list[Entry], produced: dict, unbound: dict, entry: Entry) -> list[Any] | None:
-    """Where the state of a neuron comes from, for each field; None where every step starts from its beginning."""
-    if entry.leaf is None or entry.leaf.split_call is None:
-        return None
-    given = [None if _is_beginning(tape, each) else each.state_in for each in steps]
-    if all(state is None for state in given):
-        return None
-    if any(state is None for state in given[1:]):
-        raise RecordingError(
-            f"the state of '{entry.path}' is reset at some time steps only\n  {entry.line}\n"
-            "Allowed: a state that is handed from step to step, or reset at every step",
-            path=entry.path,
-        )
-    fields = []
-    for field in range(len(entry.state_out)):
-        values = [None if state is None else state[field] for state in given]
-        fields.append(_source(values, produced, unbound, entry))
-    return fields
+def _takes_none(entry: Entry) -> bool:
+    """Whether a call takes None for the state that it starts with: a neuron, or a recurrent layer, whose is zeros."""
+    return entry.is_neuron or (entry.leaf is not None and "hx" in entry.leaf.inputs)
+
+
+def _begun(first: Entry, later: Entry) -> Entry:
+    """The first step of a recurrent layer that is given no state yet, in the form of its later calls."""
+    if not _takes_none(later) or later.is_neuron:
+        return first
+    args = first.args if len(first.args) == len(later.args) else (*first.args, None)
+    if len(args) != len(later.args):
+        return first
+    args = tuple(
+        pytree.tree_map(lambda _: None, b) if a is None and b is not None else a
+        for a, b in zip(args, later.args, strict=True)
+    )
+    return dataclasses.replace(first, args=args)
 
 
 def _is_beginning(tape: Tape, entry: Entry) -> bool:
@@ -279,71 +334,170 @@ def _is_beginning(tape: Tape, entry: Entry) -> bool:
     return entry.leaf.starts_at_zero(entry.target) and all(tape.is_zero(ref) for ref in entry.state_in)
 
 
-def _unbound(tape: Tape, loop: Loop) -> dict[int, tuple[Sliced, int]]:
-    """Values that `torch.unbind` (or iteration) took out of a sequence before the loop."""
+def _unbound(tape: Tape, segment: Segment) -> dict[int, tuple[Sliced, int]]:
+    """The parts that a sequence was cut into before a segment, with where they begin."""
     found = {}
-    for entry in tape.entries[: loop.start]:
-        if entry.leaf is None and op_name(base_name(entry.target)) == "unbind":
-            arguments = dict(zip(("input", "dim"), entry.args, strict=False)) | entry.kwargs
-            base, dim = arguments["input"], arguments.get("dim", 0)
-            axis = dim % len(tape.shape(base))
-            for step, ref in enumerate(outputs_of(entry)):
-                found[ref.index] = (Sliced(base, axis), step)
+    for entry in tape.entries[: segment.start]:
+        name = op_name(base_name(entry.target)) if entry.leaf is None else ""
+        if name not in ("unbind", "split", "chunk"):
+            continue
+        size = "split_size_or_sections" if name == "split" else "chunks"
+        names = ("input", "dim") if name == "unbind" else ("input", size, "dim")
+        arguments = dict(zip(names, entry.args, strict=False)) | entry.kwargs
+        base, dim = arguments.get("input", arguments.get("tensor")), arguments.get("dim", 0)
+        axis = dim % len(tape.shape(base))
+        start = 0
+        for ref in outputs_of(entry):
+            width = None if name == "unbind" else tape.shape(ref)[axis]
+            found[ref.index] = (Sliced(base, axis, width=width), start)
+            start += width or 1
     return found
 
 
+def _counts(numbers: list[int], stride: int) -> bool:
+    return stride != 0 and all(number == numbers[0] + stride * step for step, number in enumerate(numbers))
+
+
+# Reading a time step
+
+
 def _time_read(
-    tape: Tape, steps: list[Entry], arguments: list[Any], varying: dict[int, list[Any]], entry: Entry
+    tape: Tape, steps: list[Entry], arguments: list[Argument], varying: dict[int, list[Any]]
 ) -> tuple[Sliced, Any]:
-    """A subscript whose integer runs with the time step."""
+    """A subscript that moves with the time step, and what is left of it without its time."""
+    entry = steps[-1]
     name = op_name(base_name(entry.target)) if entry.leaf is None else ""
-    if name in ("getitem", "select") and len(varying) == 1 and len(arguments) == 1 and isinstance(arguments[0], Outer):
-        (numbers,) = varying.values()
+    if name in ("getitem", "select", "narrow") and len(arguments) == 1 and isinstance(arguments[0], Outer):
         base = arguments[0].ref
-        rank = len(tape.shape(base))
-        if all(type(number) is int for number in numbers):
-            if name == "select":
-                given = dict(zip(("input", "dim", "index"), entry.args, strict=False)) | entry.kwargs
-                axis, rest = (given["dim"] % rank, ()) if given["index"] == numbers[-1] else (None, ())
-            else:
-                axis, rest = _subscript_axis(entry.args[1], [each.args[1] for each in steps], rank)
-            start = numbers[0]
-            stride = numbers[1] - numbers[0] if len(numbers) > 1 else 1
-            runs = all(number == start + stride * step for step, number in enumerate(numbers))
-            if axis is not None and runs and stride > 0 and start >= 0:
-                return Sliced(base, axis, start, stride), rest
+        found = _moving_index(name, steps, len(tape.shape(base)))
+        if found is not None:
+            size = tape.shape(base)[found.axis]
+            starts = [start % size if -size <= start < size else start for start in found.starts]
+            stride = starts[1] - starts[0]
+            last = starts[-1] + (found.width or 1)
+            if _counts(starts, stride) and min(starts) >= 0 and last <= size:
+                return Sliced(base, found.axis, starts[0], stride, found.width), found.rest
     shown = next(iter(varying.values()))
     raise RecordingError(
         f"{entry.name} has an argument that changes from step to step: {shown[:4]}...\n  {entry.line}\n"
-        "Allowed: time as an index that counts up (x[t], x[:, t]) into a value made before the loop",
+        "Allowed: numbers in arithmetic, and time as an index that counts up or down (x[t], x[:, t], x[T - 1 - t], "
+        "x[t : t + 3]) into a value made before the loop",
         path=entry.path,
     )
 
 
-def _time_write(tape: Tape, steps: list[Entry], varying: dict[int, list[Any]], entry: Entry) -> int | None:
-    """The axis along which an index assignment fills a tensor from its first place to its last; else None."""
+@dataclasses.dataclass(frozen=True)
+class Moving:
+    """An index that moves along `axis`, beginning at `starts`; `rest` is what remains of it once it has no time.
+
+    `place` is where in a subscript the moving part is.
+    """
+
+    axis: int
+    rest: Any
+    starts: list[int]
+    width: int | None
+    place: int = 0
+
+    def with_place(self, index: Any, start: int) -> Any:
+        """A subscript like `index` that begins at `start`."""
+        if not isinstance(index, tuple):
+            return start
+        return (*index[: self.place], start, *index[self.place + 1 :])
+
+
+def _moving_index(name: str, steps: list[Entry], rank: int) -> Moving | None:
+    """The index of calls that take a part out of a tensor."""
+    if name == "getitem":
+        return moving_subscript([each.args[1] for each in steps], rank)
+    names = ("input", "dim", "index") if name == "select" else ("input", "dim", "start", "length")
+    given = [dict(zip(names, each.args, strict=False)) | each.kwargs for each in steps]
+    starts = [each[names[2]] for each in given]
+    fixed = {(each["dim"], each.get("length")) for each in given}
+    if len(fixed) != 1 or not all(type(start) is int for start in starts):
+        return None
+    ((axis, width),) = fixed
+    return Moving(axis % rank, (), starts, width)
+
+
+def moving_subscript(indices: list[Any], rank: int) -> Moving | None:
+    """Subscripts of a tensor with so many axes that differ in one integer or slice; None for others."""
+    rows = [index if isinstance(index, tuple) else (index,) for index in indices]
+    if len({len(row) for row in rows}) != 1:
+        return None
+    changing = [place for place in range(len(rows[0])) if any(not _equal(row[place], rows[0][place]) for row in rows)]
+    if len(changing) != 1 or any(item is None or isinstance(item, Ref) for item in rows[-1]):
+        return None
+    (place,) = changing
+    row, moving = rows[-1], [each[place] for each in rows]
+    axis = rank - (len(row) - place) if Ellipsis in row[:place] else place
+    if all(type(item) is int for item in moving):
+        rest, starts, width = (*row[:place], *row[place + 1 :]), moving, None
+    elif all(type(item) is slice and item.step is None for item in moving):
+        bounds = [(item.start or 0, item.stop) for item in moving]
+        if not all(type(start) is int and type(stop) is int for start, stop in bounds):
+            return None
+        widths = {stop - start for start, stop in bounds}
+        if len(widths) != 1:
+            return None
+        rest, starts, width = (*row[:place], slice(None), *row[place + 1 :]), [start for start, _ in bounds], *widths
+    else:
+        return None
+    trivial = all(item is Ellipsis or item == slice(None) for item in rest)
+    return Moving(axis, () if trivial else rest, starts, width, place)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and a == b
+
+
+# Numbers that change
+
+
+def _takes_numbers(entry: Entry, varying: dict[int, list[Any]]) -> bool:
+    numbers = [value for values in varying.values() for value in values]
+    plain = all(type(number) in (bool, int, float) for number in numbers)
+    return plain and entry.leaf is None and op_name(base_name(entry.target)) in ELEMENTWISE
+
+
+def _with_numbers(entry: Entry, varying: dict[int, list[Any]]) -> Entry:
+    leaves, structure = slots(entry)
+    leaves = [PerStep(tuple(varying[n])) if n in varying else leaf for n, leaf in enumerate(leaves)]
+    args, kwargs = pytree.tree_unflatten(leaves, structure)
+    return dataclasses.replace(entry, args=args, kwargs=kwargs)
+
+
+# Keeping a value for later
+
+
+def _filled(tape: Tape, steps: list[Entry], varying: dict[int, list[Any]]) -> Write | None:
+    """An index assignment that fills a tensor along an axis, one entry per time step."""
+    entry = steps[-1]
     if entry.leaf is not None or op_name(base_name(entry.target)) != "setitem" or len(varying) != 1:
         return None
-    (numbers,) = varying.values()
     shape = tape.shape(entry.args[0])
-    axis, rest = _subscript_axis(entry.args[1], [each.args[1] for each in steps], len(shape))
-    counts_up = numbers == list(range(len(steps)))
-    whole = axis is not None and rest == () and shape[axis] == len(steps) and isinstance(entry.args[2], Ref)
-    slot = shape[:axis] + shape[axis + 1 :] if axis is not None else ()
-    return axis if counts_up and whole and tape.shape(entry.args[2]) == slot else None
+    found = moving_subscript([each.args[1] for each in steps], len(shape))
+    if found is None or found.rest != () or found.width is not None or not _counts(found.starts, 1):
+        return None
+    slot = shape[: found.axis] + shape[found.axis + 1 :]
+    value = entry.args[2]
+    fits = isinstance(value, Ref) and tape.shape(value) == slot
+    return Write(1, found.axis, found.starts[0]) if fits else None
 
 
-def _subscript_axis(index: Any, indices: list[Any], rank: int) -> tuple[int | None, Any]:
-    """The axis of the integer that changes, and the subscript that remains once that axis is gone."""
-    if not isinstance(index, tuple):
-        return 0, ()
-    changing = [
-        place for place, item in enumerate(index) if type(item) is int and any(each[place] != item for each in indices)
-    ]
-    if len(changing) != 1 or any(item is None or isinstance(item, Ref) for item in index):
-        return None, ()
-    (place,) = changing
-    rest = tuple(item for other, item in enumerate(index) if other != place)
-    axis = rank - (len(index) - place) if Ellipsis in index[:place] else place
-    trivial = all(item is Ellipsis or item == slice(None) for item in rest)
-    return axis, () if trivial else rest
+def _grown(steps: list[Entry], arguments: list[Argument], position: int) -> Write | None:
+    """A concatenation that makes a tensor longer at every time step."""
+    entry = steps[-1]
+    if entry.leaf is not None or len(steps) < 2 or op_name(base_name(entry.target)) not in ("cat", "concat"):
+        return None
+    own = Carried(Produced(position, 0, False), (slots(steps[0])[0][0],))
+    given = dict(zip(("tensors", "dim"), entry.args, strict=False)) | entry.kwargs
+    if len(arguments) != 2 or arguments[0] != own:
+        return None
+    return Write(1, given.get("dim", 0), None)
+
+
+def is_same(constants: Sequence[torch.Tensor]) -> bool:
+    """Whether constants have one value."""
+    first = constants[0]
+    return all(first.shape == other.shape and torch.equal(first, other) for other in constants[1:])

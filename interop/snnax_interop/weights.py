@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Array
 
-from .call import Call
+from .call import Call, Form
 from .transfer import to_jax
 
 
@@ -62,6 +62,7 @@ class Weights:
         self.tensors = {key: named[key].detach() for key in dict.fromkeys(self.canonical.values())}
         self.trainable = {key for key in self.tensors if named[key].requires_grad}
         self.constants: dict[str, np.ndarray] = {}
+        self.wide: dict[str, np.ndarray] = {}
         self.placed: dict[int, tuple[Array, Slot]] = {}
 
     def parameter(self, key: str, shape: tuple[int, ...] | None = None, *, exact: bool = False) -> Array:
@@ -142,19 +143,22 @@ def neuron_shape(value: torch.Tensor, shape: tuple[int, ...]) -> tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Site:
-    """Where a leaf module is converted: its path, its input for one sample, and its parameters.
+    """Where a leaf module is converted: its path, how it is called, and its parameters.
 
-    `x_shape` is the shape of the input without batch, `batch_axis` and `out_axis` where torch had the batch in input
-    and output (None: nowhere).
+    `x_shape` is the shape of the first input without batch, `batch_axis` where torch had the batch in it (None:
+    nowhere).
     """
 
     path: str
     module: torch.nn.Module
     x_shape: tuple[int, ...]
-    batch_axis: int | None
-    out_axis: int | None
+    form: Form
     dtype: torch.dtype
     weights: Weights
+
+    @property
+    def batch_axis(self) -> int | None:
+        return self.form.in_axes[0]
 
     def key(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
@@ -176,6 +180,6 @@ class Site:
         return self.weights.canonical[self.key(name)] in self.weights.trainable
 
     def call(self, op: str, *names: str, **options: Any) -> Call:
-        """The module as a function of its input, with those of the named parameters that it has."""
+        """The module as a function of its inputs, with those of the named parameters that it has."""
         held = {name: self.parameter(name) for name in names if getattr(self.module, name) is not None}
-        return Call.of_arrays(op, held, options, self.batch_axis, self.out_axis)
+        return Call.of_form(op, self.form, {**held, **options})

@@ -4,9 +4,11 @@ The torch side runs in float64 with hooks of the tests' own; nothing is taken fr
 inputs that the conversion has not seen, and shows first that all spiking layers spike and all gradients flow.
 """
 
+import collections
 import copy
 import dataclasses
 import functools
+import inspect
 import pickle
 from typing import Any
 
@@ -25,6 +27,7 @@ from torch_networks import CASES
 from snnax import snn
 from snnax_interop import Converted, WeightMappingError, from_torch, state_dict, to_jax
 from snnax_interop.equivalence import _double, _float_is_double
+from snnax_interop.frameworks import registry_for
 
 
 VALUE_TOLERANCE = 1e-10  # relative to the largest magnitude of an array: float64 sums in another order
@@ -39,21 +42,35 @@ by_case = pytest.mark.parametrize("name", CASES)
 
 @dataclasses.dataclass
 class TorchRun:
-    """Outputs, and by neuron: outputs over time, last state, distance to threshold (infinite where it is not known)."""
+    """Outputs, and by neuron: outputs over time, last state, distance to threshold (infinite where it is not known).
+
+    The second use of a neuron in one time step counts as another one, named `path_2`. `spiking` names those that spike.
+    """
 
     outputs: Any
     spikes: dict[str, torch.Tensor]
     states: dict[str, dict[str, torch.Tensor]]
     margins: dict[str, torch.Tensor]
+    spiking: tuple[str, ...]
 
 
-def run_torch(module: nn.Module, inputs: tuple[torch.Tensor, ...], outside: bool = False) -> TorchRun:
-    """Run a module as its author would, in the dtype that it has."""
+def run_torch(
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    outside: bool = False,
+    uses: tuple[tuple[str, int], ...] = (),
+) -> TorchRun:
+    """Run a module as its author would, in the dtype that it has. `uses`: calls per time step, where not one."""
     outs: dict[str, list[torch.Tensor]] = {}
     margins: dict[str, list[torch.Tensor]] = {}
     states = {}
+    spiking = {}
+    calls = collections.Counter()
 
     def watch(path, neuron, args, result):
+        number = calls[path] % dict(uses).get(path, 1) + 1
+        calls[path] += 1
+        name = path if number == 1 else f"{path}_{number}"
         out = result[0] if isinstance(result, tuple) else result
         if isinstance(neuron, snntorch.Leaky):
             state, threshold, known = {"v": neuron.mem}, neuron.threshold, neuron.reset_delay
@@ -61,9 +78,10 @@ def run_torch(module: nn.Module, inputs: tuple[torch.Tensor, ...], outside: bool
             state, known = {"v": result[1].v, "i": result[1].i}, False
             threshold = neuron.p.v_th if isinstance(neuron, norse.LIFCell) else torch.inf
         margin = (state["v"] - threshold).abs().detach()
-        outs.setdefault(path, []).append(out)
-        margins.setdefault(path, []).append(margin if known else torch.where(out == 0, margin, torch.inf))
-        states[path] = state
+        outs.setdefault(name, []).append(out)
+        margins.setdefault(name, []).append(margin if known else torch.where(out == 0, margin, torch.inf))
+        states[name] = state
+        spiking[name] = isinstance(neuron, SPIKING)
 
     neurons = [(path, child) for path, child in module.named_modules() if isinstance(child, NEURONS)]
     handles = [child.register_forward_hook(functools.partial(watch, path)) for path, child in neurons]
@@ -71,20 +89,22 @@ def run_torch(module: nn.Module, inputs: tuple[torch.Tensor, ...], outside: bool
         if isinstance(child, snntorch.Leaky):
             child.mem = torch.zeros(0)
     outputs = run_outside(module, *inputs) if outside else module(*inputs)
+    outputs = jax.tree.map(lambda leaf: leaf, outputs)  # JAX sorts the keys of a dict
     for handle in handles:
         handle.remove()
     stacked = {path: torch.stack(each) for path, each in outs.items()}
-    return TorchRun(outputs, stacked, states, {path: torch.stack(each) for path, each in margins.items()})
+    distances = {path: torch.stack(each) for path, each in margins.items()}
+    return TorchRun(outputs, stacked, states, distances, tuple(name for name in spiking if spiking[name]))
 
 
-def run_outside(module: nn.Module, sequence: torch.Tensor) -> Any:
-    """The caller's loop: states that forward takes are handed from call to call."""
-    takes_state = type(module).__name__ in ("StateArguments", "SequentialState")
+def run_outside(module: nn.Module, *sequences: torch.Tensor) -> Any:
+    """The caller's loop: states that forward takes behind its inputs are handed from call to call."""
+    takes_state = len(inspect.signature(module.forward).parameters) > len(sequences)
     outs, states = [], ()
-    for x in sequence:
-        out = module(x, *copy.deepcopy(states) if not outs else states)
-        states = (list(out[1]) if isinstance(out[1], list) else out[1],) if takes_state else ()
-        outs.append((out[0], list(out[1])) if takes_state and isinstance(out[1], list) else out)
+    for inputs in zip(*sequences, strict=True):
+        out = pytree.tree_map(lambda x: x, module(*inputs, *states))
+        states = pytree.tree_map(lambda x: x, out[1:]) if takes_state else ()
+        outs.append(out)
     stacked = [
         torch.stack(each) if isinstance(each[0], torch.Tensor) else each[0]
         for each in zip(*map(pytree.tree_leaves, outs), strict=True)
@@ -113,19 +133,23 @@ def difference(expected: Any, found: Any) -> float:
 
 
 def assert_same(
-    module: nn.Module, converted: Converted, inputs: tuple[torch.Tensor, ...], outside: bool = False, inert: tuple = ()
+    module: nn.Module,
+    converted: Converted,
+    inputs: tuple[torch.Tensor, ...],
+    outside: bool = False,
+    inert: tuple = (),
+    uses: tuple[tuple[str, int], ...] = (),
 ) -> None:
     """Both sides in float64: equal spikes; outputs, final states, parameter and input gradients within tolerance.
 
-    Parameters named in `inert` may have a gradient of zero.
+    Parameters named in `inert` may have a gradient of zero. `uses`: calls of neurons per time step, where not one.
     """
     double = _double(module)
     given = tuple(x.double().requires_grad_() if x.is_floating_point() else x for x in inputs)
-    with _float_is_double():
-        run = run_torch(double, given, outside)
-        for path, spikes in run.spikes.items():
-            if isinstance(double.get_submodule(path), SPIKING):
-                assert spikes.any(), f"'{path}' never spikes"
+    with _float_is_double(), registry_for(double).listed(double):
+        run = run_torch(double, given, outside, uses)
+        for path in run.spiking:
+            assert run.spikes[path].any(), f"'{path}' never spikes"
         expected = tensors_of(run.outputs)
         weights = fixed_weights([tuple(each.shape) for each in expected])
         loss = sum((out * torch.from_numpy(weight)).sum() for out, weight in zip(expected, weights, strict=True))
@@ -146,7 +170,7 @@ def assert_same(
         )
         by_name = {name: of_network.parameters[converted.blueprint.canonical[name]] for name in named}
     for path, each in run.spikes.items():
-        if isinstance(double.get_submodule(path), SPIKING):
+        if path in run.spiking:
             np.testing.assert_array_equal(spikes[path], each.detach().numpy(), err_msg=path)
         else:
             assert difference(each.detach(), spikes[path]) <= VALUE_TOLERANCE, path
@@ -360,7 +384,7 @@ def test_repr_names_the_kind_of_model_and_its_inputs(name):
     assert "inputs: " in repr(converted)
 
 
-CHAINS = ["folded time", "convolutional frames", "time last", "one step per call"]
+CHAINS = ["time first", "folded time", "convolutional frames", "time last", "one step per call"]
 
 
 @by_case
@@ -398,7 +422,7 @@ def test_a_model_trained_by_itself_returns(name):
     moved = {key: 1.25 * value for key, value in converted.parameters.items()}
     model = eqx.tree_at(lambda each: each.parameters, converted, moved).model
     again = converted.with_model(model)
-    held = {slot.key for slot in jax.tree.leaves(converted.blueprint.model) if hasattr(slot, "key")}
+    held = {slot.key for slot in jax.tree.leaves(converted.blueprint.models) if hasattr(slot, "key")}
     assert (held & moved.keys()) or name == "folded time"
     for key, value in converted.parameters.items():
         np.testing.assert_array_equal(again.parameters[key], moved[key] if key in held else value)

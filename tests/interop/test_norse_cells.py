@@ -88,7 +88,7 @@ def test_li_cells_compute_what_norse_computes(parameters, inputs):
 
 def test_a_cell_becomes_a_native_neuron_with_rates_of_its_own():
     converted = from_torch(Cell(norse.LIFCell(), 4), (torch.rand(4, 2, 5) * 40,))
-    cell = converted.model.nodes["cell"]
+    _, cell = converted.model.layers
     assert isinstance(cell, snn.LIF)
     assert isinstance(cell.decay_mem, snn.Rate)
     assert float(cell.decay_mem.value) == pytest.approx(0.1)
@@ -99,7 +99,7 @@ def test_the_gradient_of_super_is_that_of_the_installed_release():
     probe = torch.ones(1, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(threshold(probe, "super", 10.0).sum(), probe)
     net = Cell(norse.LIFCell(p=norse.LIFParameters(alpha=torch.as_tensor(10.0))))
-    surrogate = from_torch(net, (torch.rand(4, 2, 5) * 40,)).model.nodes["cell"].firing.surrogate
+    surrogate = from_torch(net, (torch.rand(4, 2, 5) * 40,)).model[1].firing.surrogate
     assert 1 / (1 + surrogate.slope) ** 2 == pytest.approx(float(slope))
 
 
@@ -123,20 +123,6 @@ def test_cells_without_a_converter_are_refused_with_the_allowed_ones():
     with pytest.raises(UnsupportedModuleError, match=r"'cell'.*LSNNCell.*LICell, LIFCell") as caught:
         from_torch(Cell(norse.LSNNCell()), (torch.rand(4, 2, 5),))
     assert caught.value.path == "cell"
-
-
-def test_a_state_that_starts_elsewhere_than_the_cell_is_refused():
-    class Started(Cell):
-        def forward(self, x):
-            state = norse.LIFFeedForwardState(v=torch.full((x.shape[1], 6), 0.5), i=torch.zeros(x.shape[1], 6))
-            outs = []
-            for xt in x:
-                out, state = self.cell(self.fc(xt), state)
-                outs.append(out)
-            return torch.stack(outs)
-
-    with pytest.raises(Exception, match="does not start from zero"):
-        from_torch(Started(norse.LIFCell()), (torch.rand(4, 2, 5),))
 
 
 @pytest.mark.parametrize("leaf", [LIF_CELL, LI_CELL])

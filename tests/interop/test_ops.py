@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from snnax_interop.ops import ELEMENTWISE, OPS, Steps, op_name
+from snnax_interop.ops import ELEMENTWISE, OPS, WORK, Steps, op_name
 
 
 def _random(*shape, seed=0, scale=2.0):
@@ -32,8 +32,181 @@ def _batch_norm(input, mean, variance, *args, **kwargs):
     return F.batch_norm(input, mean.detach(), variance.detach(), *args, **kwargs)
 
 
+def _recurrent(function):
+    """torch's recurrent layers, with the settings by name as the operations have them."""
+
+    def run(input, hx, params, has_biases, num_layers, bidirectional=False, batch_first=False):
+        return function(input, hx, params, has_biases, num_layers, 0.0, False, bidirectional, batch_first)
+
+    return run
+
+
+def _undifferentiated(function):
+    """Functions whose gradient torch does not define."""
+    return lambda *args: function(*(each.detach() if isinstance(each, torch.Tensor) else each for each in args))
+
+
+def _stack_of_cells(gates, inputs, hidden, *, layers=1, directions=1, biases=True, projection=None):
+    """The parameters of a recurrent layer, in torch's order."""
+    out = hidden if projection is None else projection
+    shapes = []
+    for layer in range(layers):
+        for _ in range(directions):
+            shapes += [(gates * hidden, inputs if layer == 0 else out * directions), (gates * hidden, out)]
+            shapes += [(gates * hidden,)] * 2 if biases else []
+            shapes += [] if projection is None else [(projection, hidden)]
+    return [_random(*shape, seed=seed, scale=0.5) for seed, shape in enumerate(shapes)]
+
+
+SEQUENCE = _random(5, 2, 3, seed=8)
+CELL = (_random(2, 3), _random(2, 4, seed=1))
+EMBEDDED = [_random(6, 2, 4, seed=seed) for seed in range(3)]
+MULTI_HEAD = ("multi_head_attention_forward", F.multi_head_attention_forward)
+ATTENTION = (4, 2, _random(12, 4, seed=4, scale=0.5), _random(12, seed=5))
+PROJECTION = (False, 0.0, _random(4, 4, seed=6, scale=0.5), _random(4, seed=7))
+SEPARATE = {
+    f"{name}_proj_weight": _random(4, width, seed=seed, scale=0.5)
+    for seed, (name, width) in enumerate((("q", 4), ("k", 3), ("v", 5)))
+}
+PADDING = MASK[:, 0, [0, 1, 2, 3, 1, 1]]
+BOTTOM = np.array([[False, True, True], [False, False, True], [True, True, True]])
+
 # Name, torch's function, arguments (arrays become tensors), keyword arguments.
 ROWS = [
+    *(
+        (f"rnn_{name}_cell", getattr(torch, f"rnn_{name}_cell"), (*CELL, *_stack_of_cells(1, 3, 4)), {})
+        for name in ("tanh", "relu")
+    ),
+    ("gru_cell", torch.gru_cell, (*CELL, *_stack_of_cells(3, 3, 4)), {}),
+    ("gru_cell", torch.gru_cell, (*CELL, *_stack_of_cells(3, 3, 4, biases=False)), {}),
+    ("lstm_cell", torch.lstm_cell, (CELL[0], [CELL[1], _random(2, 4, seed=2)], *_stack_of_cells(4, 3, 4)), {}),
+    *(
+        (f"rnn_{name}", _recurrent(getattr(torch, f"rnn_{name}")),
+         (SEQUENCE, _random(1, 2, 4), _stack_of_cells(1, 3, 4), True, 1), {})
+        for name in ("tanh", "relu")
+    ),
+    ("gru", _recurrent(torch.gru),
+     (SEQUENCE, _random(4, 2, 4), _stack_of_cells(3, 3, 4, layers=2, directions=2), True, 2),
+     {"bidirectional": True}),
+    ("gru", _recurrent(torch.gru),
+     (SEQUENCE, _random(1, 5, 4), _stack_of_cells(3, 3, 4, biases=False), False, 1), {"batch_first": True}),
+    ("lstm", _recurrent(torch.lstm),
+     (SEQUENCE, [_random(2, 2, 2), _random(2, 2, 4)], _stack_of_cells(4, 3, 4, directions=2, projection=2), True, 1),
+     {"bidirectional": True}),
+    ("scaled_dot_product_attention", F.scaled_dot_product_attention, (X, Y, Y[..., :3]), {}),
+    ("scaled_dot_product_attention", F.scaled_dot_product_attention, (X, Y, Y), {"is_causal": True, "scale": 0.3}),
+    ("scaled_dot_product_attention", F.scaled_dot_product_attention, (X, Y, Y), {"attn_mask": ~BOTTOM}),
+    ("scaled_dot_product_attention", F.scaled_dot_product_attention, (X, Y, Y, X[..., :3]), {}),
+    (*MULTI_HEAD, (*EMBEDDED, *ATTENTION, None, None, *PROJECTION), {}),
+    (*MULTI_HEAD,
+     (*EMBEDDED, *ATTENTION, _random(1, 1, 4), _random(1, 1, 4, seed=1), True, *PROJECTION[1:]),
+     {"average_attn_weights": False, "attn_mask": _random(6, 6) > 1, "key_padding_mask": PADDING}),
+    (*MULTI_HEAD,
+     (EMBEDDED[0], EMBEDDED[1][..., :3], np.repeat(EMBEDDED[2], 2, -1)[..., :5], *ATTENTION[:2], None, None, None, None,
+      *PROJECTION),
+     {"use_separate_proj_weight": True, "need_weights": False, **SEPARATE}),
+    (*MULTI_HEAD,
+     (*(each[:, 0] for each in EMBEDDED), *ATTENTION, None, None, *PROJECTION),
+     {"need_weights": False, "is_causal": True, "attn_mask": np.triu(np.ones((6, 6), bool), 1)}),
+    ("embedding_bag", F.embedding_bag, (np.array([[0, 2, 2], [1, 4, 0]]), _random(5, 3)), {}),
+    ("embedding_bag", F.embedding_bag, (np.array([[0, 2, 2], [1, 4, 0]]), _random(5, 3)),
+     {"mode": "sum", "per_sample_weights": _random(2, 3, seed=4)}),
+    ("embedding_bag", F.embedding_bag, (np.array([[0, 2, 2], [2, 2, 2]]), _random(5, 3)), {"padding_idx": 2}),
+    ("embedding_bag", F.embedding_bag, (np.array([[0, 2, 2], [1, 4, 0]]), _random(5, 3)), {"mode": "max"}),
+    ("im2col", F.unfold, (IMAGE, 3), {}),
+    ("im2col", F.unfold, (IMAGE, (2, 3), 2, 1, (2, 1)), {}),
+    ("fold", F.fold, (_random(2, 12, 15), (4, 7), 2), {"dilation": (1, 2), "stride": (1, 1), "padding": (0, 0)}),
+    ("fold", F.fold, (_random(12, 12), (4, 5), (2, 2)), {}),
+    ("channel_shuffle", F.channel_shuffle, (_random(2, 6, 3, 2), 3), {}),
+    *(("interpolate", F.interpolate, (IMAGE,), {"scale_factor": (1.7, 0.6), "mode": mode})
+      for mode in ("bicubic", "nearest-exact")),
+    ("interpolate", F.interpolate, (IMAGE,), {"size": (3, 11), "mode": "bicubic", "align_corners": True}),
+    ("adaptive_max_pool1d", F.adaptive_max_pool1d, (SIGNAL, 4), {}),
+    ("adaptive_max_pool2d", F.adaptive_max_pool2d, (SPIKES, (3, None)), {}),
+    ("adaptive_max_pool3d", F.adaptive_max_pool3d, (_random(1, 2, 5, 4, 3, scale=0.5), (2, 3, 1)), {}),
+    ("lp_pool1d", F.lp_pool1d, (SIGNAL, 2.0, 2), {}),
+    ("lp_pool2d", F.lp_pool2d, (_positive(2, 3, 5, 6), 3.0, (2, 3), 2), {"ceil_mode": True}),
+    ("lp_pool3d", F.lp_pool3d, (_positive(1, 2, 4, 4, 4), 1.5, 2), {}),
+    ("rms_norm", F.rms_norm, (X, (4,), _random(4, seed=2)), {}),
+    ("rms_norm", F.rms_norm, (X, (3, 4)), {"eps": 1e-2}),
+    ("local_response_norm", F.local_response_norm, (IMAGE, 2), {"alpha": 0.1, "k": 2.0}),
+    ("local_response_norm", F.local_response_norm, (SIGNAL, 3), {}),
+    ("norm", torch.norm, (X,), {}),
+    ("norm", torch.norm, (X,), {"p": 3, "dim": 1, "keepdim": True}),
+    ("linalg_norm", torch.linalg.norm, (X,), {"dim": (0, 2)}),
+    ("linalg_norm", torch.linalg.norm, (X, 1), {"dim": -1}),
+    ("linalg_vector_norm", torch.linalg.vector_norm, (X, float("inf")), {"dim": 1}),
+    ("linalg_vector_norm", torch.linalg.vector_norm, (X * (np.abs(X) > 3), 2), {"dim": (1,)}),
+    ("cosine_similarity", F.cosine_similarity, (X, Y), {}),
+    ("cosine_similarity", F.cosine_similarity, (X, Y[0]), {"dim": -1, "eps": 1e-3}),
+    ("pairwise_distance", F.pairwise_distance, (X, Y), {}),
+    ("pairwise_distance", F.pairwise_distance, (X, Y), {"p": 1.0, "keepdim": True}),
+    *((name, getattr(F, name), (SIGNAL,), {"training": False})
+      for name in ("dropout1d", "alpha_dropout", "feature_alpha_dropout")),
+    ("dropout2d", F.dropout2d, (IMAGE,), {"training": False}),
+    ("dropout3d", F.dropout3d, (_random(1, 2, 3, 2, 2),), {"training": False}),
+    ("exp2", torch.exp2, (X,), {}),
+    ("sinc", torch.sinc, (X,), {}),
+    ("logit", torch.logit, (_positive(2, 3) / 10,), {}),
+    ("logit", torch.logit, (X / 4, 0.25), {}),
+    ("nan_to_num", torch.nan_to_num, (UNUSUAL,), {}),
+    ("nan_to_num", torch.nan_to_num, (UNUSUAL, 1.0), {"posinf": 7.0, "neginf": -7.0}),
+    ("clamp_min", torch.clamp_min, (X, 0.5), {}),
+    ("clamp_max", torch.clamp_max, (X, 0.5), {}),
+    ("floor_divide", _undifferentiated(torch.floor_divide), (X, -_positive(4)), {}),
+    ("floor_divide", _undifferentiated(torch.floor_divide), (np.arange(20) / 10, 0.1), {}),
+    ("floor_divide", _undifferentiated(torch.floor_divide), (np.array([-7, 7, 8]), 2), {}),
+    ("rfloordiv", _undifferentiated(lambda input, other: other // input), (_positive(2, 3), 2.0), {}),
+    ("remainder", torch.remainder, (np.arange(20) / 10, 0.1), {}),
+    ("fmod", torch.fmod, (np.arange(-20, 20) / 10, -0.1), {}),
+    ("addcmul", torch.addcmul, (X, Y, _random(4)), {"value": 0.5}),
+    ("addcdiv", torch.addcdiv, (X, Y, _positive(4)), {"value": 0.5}),
+    ("hypot", torch.hypot, (X, _positive(4)), {}),
+    ("atan2", torch.atan2, (X, Y), {}),
+    ("copysign", torch.copysign, (X, Y), {}),
+    ("heaviside", _undifferentiated(torch.heaviside), (X, Y), {}),
+    ("mv", torch.mv, (X[0], _random(4)), {}),
+    ("dot", torch.dot, (_random(4), _random(4, seed=2)), {}),
+    ("vdot", torch.vdot, (_random(4), _random(4, seed=2)), {}),
+    ("_weight_norm", torch._weight_norm, (_random(4, 3), _positive(4, 1)), {}),
+    ("_weight_norm", torch._weight_norm, (_random(4, 3, 2), _positive(1, 3, 1), 1), {}),
+    ("_weight_norm", torch._weight_norm, (_random(4, 3), _positive(1), -1), {}),
+    ("outer", torch.outer, (_random(4), _random(3, seed=2)), {}),
+    ("addmm", torch.addmm, (_random(5), X[0], _random(4, 5, seed=2)), {"beta": 0.5, "alpha": 2}),
+    ("baddbmm", torch.baddbmm, (_random(3, 5), X, _random(2, 4, 5, seed=2)), {}),
+    ("var_mean", torch.var_mean, (X,), {"dim": 1}),
+    ("std_mean", torch.std_mean, (X,), {"dim": (0, 2), "correction": 0, "keepdim": True}),
+    ("aminmax", torch.aminmax, (X,), {"dim": 1}),
+    ("count_nonzero", torch.count_nonzero, (X,), {"dim": 1}),
+    ("sort", torch.sort, (X,), {"dim": 1}),
+    ("sort", torch.sort, (X,), {"descending": True}),
+    ("argsort", torch.argsort, (X,), {"dim": 1, "descending": True}),
+    ("one_hot", F.one_hot, (np.array([[0, 2], [1, 1]]), 4), {}),
+    ("diff", torch.diff, (X,), {"n": 2, "dim": 1}),
+    ("tril", torch.tril, (X,), {}),
+    ("triu", torch.triu, (X, 1), {}),
+    ("flip", torch.flip, (X, (0, 2)), {}),
+    ("flip", torch.Tensor.flip, (X, 1, 2), {}),
+    ("roll", torch.roll, (X, 2, 1), {}),
+    ("roll", torch.roll, (X, 5), {}),
+    ("index_select", torch.index_select, (X, 1, np.array([2, 0, 2])), {}),
+    ("ravel", torch.ravel, (X,), {}),
+    ("view_as", torch.Tensor.view_as, (X, _random(6, 4)), {}),
+    ("reshape_as", torch.Tensor.reshape_as, (X, _random(6, 4)), {}),
+    ("swapdims", torch.swapdims, (X, 0, 1), {}),
+    ("broadcast_to", torch.broadcast_to, (X[:, :1], (2, -1, 4)), {}),
+    ("tile", torch.tile, (X, (2, 3)), {}),
+    ("tile", torch.Tensor.tile, (X, 2, 1, 3), {}),
+    ("repeat_interleave", torch.repeat_interleave, (X, 3, 1), {}),
+    ("repeat_interleave", torch.repeat_interleave, (X, 2), {}),
+    *((name, getattr(torch, name), ([X, Y],), {}) for name in ("hstack", "vstack", "dstack")),
+    *((name, getattr(torch, name), ([X[0, 0], Y[0, 0]],), {}) for name in ("hstack", "vstack", "dstack")),
+    ("tensor_split", torch.tensor_split, (X, 3, 2), {}),
+    ("tensor_split", torch.tensor_split, (X, (1, 2)), {"dim": 1}),
+    ("hsplit", torch.hsplit, (X, 3), {}),
+    ("hsplit", torch.hsplit, (X[0, 0], (1, 2)), {}),
+    ("unfold", torch.Tensor.unfold, (X, 1, 2, 1), {}),
+    ("unfold", torch.Tensor.unfold, (SIGNAL, -1, 3, 2), {}),
     ("linear", F.linear, (X, _random(5, 4, seed=2), _random(5, seed=3)), {}),
     ("linear", F.linear, (X, _random(5, 4, seed=2)), {}),
     ("conv1d", F.conv1d, (SIGNAL, _random(4, 3, 3, seed=2), _random(4, seed=3)), {"padding": 1, "stride": 2}),
@@ -275,13 +448,29 @@ ROWS = [
     ("long", torch.Tensor.long, (X,), {}),
     ("detach", torch.detach, (X,), {}),
     ("data", lambda x: x.data, (X,), {}),
-]
+    ("zeros", torch.zeros, (2, 3), {}),
+    ("zeros", torch.zeros, ((2, 3),), {"dtype": torch.int64}),
+    ("ones", torch.ones, (2, 3), {}),
+    ("full", torch.full, ((2, 3), 0.25), {}),
+    ("zeros_like", torch.zeros_like, (X,), {}),
+    ("ones_like", torch.ones_like, (X,), {}),
+    ("full_like", torch.full_like, (X, 0.25), {}),
+    ("new_zeros", torch.Tensor.new_zeros, (X, 2, 3), {}),
+    ("new_ones", torch.Tensor.new_ones, (X, (2, 3)), {}),
+    ("new_full", torch.Tensor.new_full, (X, (2, 3), 0.25), {}),
+    ("arange", torch.arange, (7,), {}),
+    ("arange", torch.arange, (2, 7), {}),
+    ("arange", torch.arange, (1, 2.5, 0.5), {}),
+    ("arange", torch.arange, (), {"start": 1, "end": 9, "step": 2}),
+    ("linspace", torch.linspace, (0.25, 1.25, 5), {}),
+]  # fmt: skip
 
 
 def _name(row):
     name, _, args, kwargs = row
     shown = [str(x) for x in args if isinstance(x, int | float | str | tuple)]
-    return "-".join([name, *shown, *(f"{key}={value}" for key, value in kwargs.items())])
+    options = {key: "array" if isinstance(value, np.ndarray) else value for key, value in kwargs.items()}
+    return "-".join([name, *shown, *(f"{key}={value}" for key, value in options.items())])
 
 
 def _tensor(value):
@@ -292,7 +481,7 @@ def _tensor(value):
 
 
 def _outputs(result):
-    return list(result) if isinstance(result, tuple | list) else [result]
+    return [each for each in result if each is not None] if isinstance(result, tuple | list) else [result]
 
 
 def _floats(args):
@@ -301,8 +490,10 @@ def _floats(args):
 
 
 def test_every_function_has_a_row():
-    assert {name for name, *_ in ROWS} | {"item"} == set(OPS)
-    assert set(OPS) >= ELEMENTWISE
+    # What an empty tensor holds is not defined.
+    assert {name for name, *_ in ROWS} | {"item", "empty", "empty_like", "new_empty"} == set(OPS)
+    assert set(OPS) >= ELEMENTWISE | set(WORK)
+    assert not ELEMENTWISE & set(WORK)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
@@ -360,7 +551,8 @@ def test_a_list_over_time_held_as_one_array_joins_as_the_list_does(name, dim):
 @pytest.mark.parametrize(
     ("name", "op"),
     [("__radd__", "add"), ("add_", "add"), ("__iadd__", "add"), ("__getitem__", "getitem"), ("__rtruediv__", "rdiv"),
-     ("__invert__", "logical_not"), ("relu_", "relu"), ("index", "index"), ("isub", "sub")],
+     ("__invert__", "logical_not"), ("relu_", "relu"), ("index", "index"), ("isub", "sub"),
+     ("__floordiv__", "floor_divide"), ("__rfloordiv__", "rfloordiv"), ("__mod__", "remainder")],
 )  # fmt: skip
 def test_spellings_of_one_operation_share_its_name(name, op):
     assert op_name(name) == op
@@ -378,9 +570,21 @@ def test_spellings_of_one_operation_share_its_name(name, op):
         ("normalize", (X,), {"p": 1}, "p=1"),
         ("embedding", (X, Y), {"max_norm": 1.0}, "max_norm"),
         ("pad", (X, (-1, 0)), {"mode": "reflect"}, "negative sizes with mode='reflect'"),
-        ("interpolate", (IMAGE,), {"scale_factor": 2, "mode": "bicubic"}, "mode='bicubic'"),
+        ("interpolate", (IMAGE,), {"scale_factor": 2, "mode": "area"}, "mode='area'"),
+        ("norm", (X, "nuc"), {}, "nuclear"),
+        ("linalg_norm", (X[0], 1), {}, "vector_norm"),
+        ("linalg_vector_norm", (X, 0.5), {}, "order 0.5"),
+        ("one_hot", (np.array([0, 1]),), {}, "name the number"),
+        ("repeat_interleave", (X, np.array([1, 2])), {}, "for each element"),
+        ("embedding_bag", (np.array([0, 1]), X[0], np.array([0])), {}, "bags of several sizes"),
+        ("adaptive_max_pool1d", (SIGNAL, 2, True), {}, "return_indices"),
+        ("scaled_dot_product_attention", (X, Y, Y), {"dropout_p": 0.1}, "dropout_p"),
+        ("multi_head_attention_forward", (*EMBEDDED, *ATTENTION, None, None, False, 0.1, X, X), {}, "dropout"),
+        ("multi_head_attention_forward", (*EMBEDDED, *ATTENTION, None, None, *PROJECTION),
+         {"attn_mask": _random(4, 6, 6)}, "for each head"),
+        ("lstm", (SEQUENCE,), {"dropout": 0.1, "train": True}, "dropout between"),
     ],
-)
+)  # fmt: skip
 def test_forms_that_are_not_converted_say_so(name, args, kwargs, what):
     with pytest.raises(NotImplementedError, match=what):
         OPS[name](*(jnp.asarray(x) if isinstance(x, np.ndarray) else x for x in args), **kwargs)

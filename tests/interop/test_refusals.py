@@ -273,12 +273,12 @@ def test_hooks_are_refused(path, register):
 # Modules and functions
 
 
-class Recurrent(Net):
+class UnknownLayer(Net):
     def make_extra(self):
-        return nn.LSTM(4, 4)
+        return nn.CrossMapLRN2d(2)
 
     def current(self, x, t, mem):
-        return self.extra(self.fc(x[t]))[0]
+        return self.extra(self.fc(x[t]))
 
 
 class SubclassedNeuron(Net):
@@ -302,7 +302,10 @@ class OtherModule(Net):
 
 def test_unknown_library_modules_are_refused_with_what_is_allowed():
     error = refused(
-        Recurrent(), UnsupportedModuleError, r"torch's LSTM cannot be converted\. Allowed of torch: ", path="extra"
+        UnknownLayer(),
+        UnsupportedModuleError,
+        r"torch's CrossMapLRN2d cannot be converted\. Allowed of torch: ",
+        path="extra",
     )
     assert "Linear" in str(error) and error.framework == "torch"
 
@@ -344,68 +347,6 @@ def test_unknown_functions_are_refused_with_what_is_allowed(kind, path, name, li
 # Loops
 
 
-class SomeSteps(Net):
-    def forward(self, x):
-        mem = self.start(x)
-        spikes = []
-        for t in range(x.shape[0]):
-            cur = self.fc(x[t])
-            if t % 2 == 0:
-                spk, mem = self.lif(cur, mem)
-            spikes.append(spk)
-        return torch.stack(spikes)
-
-
-class ResetSometimes(Net):
-    def current(self, x, t, mem):
-        return self.fc(x[t])
-
-    def forward(self, x):
-        mem = self.start(x)
-        spikes = []
-        for t in range(x.shape[0]):
-            if t == 2:
-                mem = torch.zeros(x.shape[1], 4)
-            spk, mem = self.lif(self.fc(x[t]), mem)
-            spikes.append(spk)
-        return torch.stack(spikes)
-
-
-class ScaledByStep(Net):
-    def current(self, x, t, mem):
-        return self.fc(x[t]) * (t + 1)
-
-
-class Backwards(Net):
-    def current(self, x, t, mem):
-        return self.fc(x[x.shape[0] - 1 - t])
-
-
-class StartsAtOne(Net):
-    def start(self, x):
-        return torch.ones(x.shape[1], 4)
-
-
-class StartsAtParameter(Net):
-    def __init__(self):
-        super().__init__()
-        self.initial = nn.Parameter(torch.rand(4))
-
-    def start(self, x):
-        return self.initial.expand(x.shape[1], 4)
-
-
-class StateOfAnother(Net):
-    def forward(self, x):
-        mem = self.start(x)
-        spikes = []
-        for t in range(x.shape[0]):
-            spk, mem = self.lif(self.fc(x[t]), mem)
-            mem = mem * 0.5
-            spikes.append(spk)
-        return torch.stack(spikes)
-
-
 class NoLoop(Net):
     def forward(self, x):
         return self.lif(self.fc(x))[0]
@@ -414,18 +355,6 @@ class NoLoop(Net):
 @pytest.mark.parametrize(
     ("kind", "match", "path", "line"),
     [
-        (SomeSteps, "step", "lif", "self.lif(cur, mem)"),
-        (
-            ResetSometimes,
-            "time steps of the loop differ|at some time steps only",
-            "lif",
-            "self.lif(self.fc(x[t]), mem)",
-        ),
-        (ScaledByStep, "changes from step to step: ", "", "return self.fc(x[t]) * (t + 1)"),
-        (Backwards, "changes from step to step: ", "", "return self.fc(x[x.shape[0] - 1 - t])"),
-        (StartsAtOne, "does not start from zero", "lif", "self.lif(self.current(x, t, mem), mem)"),
-        (StartsAtParameter, "does not start from zero", "lif", "self.lif(self.current(x, t, mem), mem)"),
-        (StateOfAnother, "does not come from its own last step", "lif", "self.lif(self.fc(x[t]), mem)"),
         (NoLoop, "no time loop was found in forward", "", ""),
     ],
 )
@@ -468,9 +397,45 @@ class MeanOfAll(Net):
         return torch.stack(spikes).mean()
 
 
-class Shuffled(Net):
+class Reversed(Net):
     def current(self, x, t, mem):
         return self.fc(x[t]).flip(0)
+
+
+class Rolled(Net):
+    def current(self, x, t, mem):
+        return torch.roll(self.fc(x[t]), 1)
+
+
+class Picked(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]).gather(0, torch.zeros(x.shape[1], 4, dtype=torch.int64))
+
+
+class Selected(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]).index_select(0, torch.zeros(x.shape[1], dtype=torch.int64))
+
+
+class SoftmaxOverBatch(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]).softmax(0)
+
+
+class SortedBatch(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]).sort(dim=0)[0]
+
+
+class PooledOverBatch(Net):
+    def current(self, x, t, mem):
+        return F.max_pool1d(self.fc(x[t]).T[None], 3, 1, 1)[0].T
+
+
+class AttendsToBatch(Net):
+    def current(self, x, t, mem):
+        current = self.fc(x[t])
+        return F.scaled_dot_product_attention(current, current, current)
 
 
 class FoldedOutput(Net):
@@ -490,7 +455,14 @@ def test_writes_into_shared_memory_are_refused(kind, line):
     [
         (SumOverBatch, "mixes the samples of a batch", "self.fc(x[t]).sum(0)"),
         (MeanOfAll, "mixes the samples of a batch", "torch.stack(spikes).mean()"),
-        (Shuffled, "cannot be converted", "self.fc(x[t]).flip(0)"),
+        (Reversed, "mixes the samples of a batch", "self.fc(x[t]).flip(0)"),
+        (Rolled, "mixes the samples of a batch", "torch.roll(self.fc(x[t]), 1)"),
+        (Picked, "cannot be converted", "self.fc(x[t]).gather(0,"),
+        (Selected, "mixes the samples of a batch", "self.fc(x[t]).index_select(0,"),
+        (SoftmaxOverBatch, "mixes the samples of a batch", "self.fc(x[t]).softmax(0)"),
+        (SortedBatch, "mixes the samples of a batch", "self.fc(x[t]).sort(dim=0)[0]"),
+        (PooledOverBatch, "mixes the samples of a batch", "F.max_pool1d(self.fc(x[t]).T[None], 3, 1, 1)[0].T"),
+        (AttendsToBatch, "mixes the samples of a batch", "F.scaled_dot_product_attention(current, current, current)"),
         (FoldedOutput, "batch is folded into another axis", ""),
     ],
 )
@@ -698,12 +670,6 @@ class SlowsDown(Net):
         return torch.stack(spikes)
 
 
-def test_steps_that_differ_only_beyond_the_example_are_refused():
-    line = "spk, mem = self.lif(current, mem)"
-    error = refused(SlowsDown(), RecordingError, "time steps of the loop differ", path="lif", line=line)
-    assert "longer than the example" in error.__notes__[0]
-
-
 class StopsReading(Net):
     """Reads the same step again from step 7 on, beyond the end of the example, at the same source line."""
 
@@ -726,9 +692,12 @@ class Middle(Net):
         return spikes[len(spikes) // 2]
 
 
-def test_an_index_that_stops_counting_beyond_the_example_is_refused():
-    error = refused(StopsReading(), RecordingError, "changes from step to step", line="self.fc(x[min(t, 7)])")
-    assert "longer than the example" in error.__notes__[0]
+@pytest.mark.parametrize("kind", [SlowsDown, StopsReading])
+def test_steps_that_differ_only_beyond_the_example_hold_for_its_length(kind):
+    converted = from_torch(kind(), (sequence(),))
+    assert any("exactly this length" in note for note in converted.report.notes)
+    with pytest.raises(ValueError, match=r"must have shape \(5, batch, 4\), found \(6, 3, 4\)"):
+        converted(to_jax(sequence(6)))
 
 
 def test_a_step_that_is_at_neither_end_is_refused():

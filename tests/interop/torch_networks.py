@@ -1,7 +1,9 @@
 """Networks as people write them: every idiom that the bridge takes, with inputs that make them spike."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import norse.torch as norse
 import snntorch
@@ -385,38 +387,56 @@ def _sequential_state():
     )
 
 
+Shape = tuple[int, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A network with example inputs, inputs of another batch size, and of another length where that is free.
 
     Inputs are uniform up to `scale`; `gain` multiplies the weights of the layers, so that no neuron is silent on them.
+    A network of several inputs has a tuple of shapes; `integers` gives the number of values of each input that holds
+    integers, and 0 for the others. Parameters named in `inert` have a gradient of zero; `uses` counts the calls per
+    time step of neurons that are called more than once. With `double`, module and inputs are float64.
     """
 
     make: Callable[[], nn.Module]
-    example: tuple[int, ...]
-    other_batch: tuple[int, ...]
-    other_length: tuple[int, ...] | None = None
+    example: Shape | tuple[Shape, ...]
+    other_batch: Shape | tuple[Shape, ...]
+    other_length: Shape | tuple[Shape, ...] | None = None
     scale: float = 3.0
     loop: str = "inside"
     gain: float = 1.0
+    integers: tuple[int, ...] = (0,)
+    inert: tuple[str, ...] = ()
+    uses: tuple[tuple[str, int], ...] = ()
+    training: bool = False
+    double: bool = False
 
     def build(self, seed: int = 0) -> nn.Module:
         torch.manual_seed(seed)
         module = self.make()
         with torch.no_grad():
             for child in module.modules():
-                if isinstance(child, nn.Linear | nn.Conv1d | nn.Conv2d):
+                if isinstance(child, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
                     child.weight *= self.gain
-        return module
+        return (module.double() if self.double else module).train(self.training)
 
-    def inputs(self, shape: tuple[int, ...], seed: int = 1, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor]:
+    def inputs(self, shape: Any, seed: int = 1) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator().manual_seed(seed)
-        return (torch.rand(shape, generator=generator, dtype=dtype) * self.scale,)
+        dtype = torch.float64 if self.double else torch.float32
+        shapes = shape if isinstance(shape[0], tuple) else (shape,)
+        return tuple(
+            torch.randint(0, values, each, generator=generator)
+            if values
+            else torch.rand(each, generator=generator, dtype=dtype) * self.scale
+            for each, values in itertools.zip_longest(shapes, self.integers, fillvalue=0)
+        )
 
-    def step(self) -> tuple[torch.Tensor]:
+    def step(self) -> tuple[torch.Tensor, ...]:
         """The example as `from_torch` takes it: one time step of it where the loop is outside."""
-        (x,) = self.inputs(self.example)
-        return (x[0],) if self.loop == "outside" else (x,)
+        inputs = self.inputs(self.example)
+        return tuple(x[0] for x in inputs) if self.loop == "outside" else inputs
 
 
 CASES = {

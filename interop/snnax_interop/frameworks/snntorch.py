@@ -198,6 +198,7 @@ LEAKY = Leaf(
     read_state=_read_mem,
     split_call=_split_leaky,
     reset_state=_reset_mem,
+    instances=lambda: snntorch.SpikingNeuron.instances,
 )
 
 LEAVES = {leaf.kind: leaf for leaf in (LEAKY,)}

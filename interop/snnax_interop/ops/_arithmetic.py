@@ -36,8 +36,12 @@ def sub(input, other, *, alpha=1) -> Array:
 def div(input, other, *, rounding_mode=None) -> Array:
     if rounding_mode is None:
         return input / other
-    quotient = jnp.floor(input / other) if rounding_mode == "floor" else jnp.trunc(input / other)
-    return jax.lax.stop_gradient(quotient)
+    return floor_divide(input, other) if rounding_mode == "floor" else jax.lax.stop_gradient(jnp.trunc(input / other))
+
+
+def floor_divide(input, other) -> Array:
+    """The quotient of the exact remainder: 1 // 0.1 is 9, and `floor(1 / 0.1)` is 10."""
+    return jax.lax.stop_gradient(jnp.floor_divide(input, other))
 
 
 def matmul(input, other) -> Array:
@@ -110,12 +114,13 @@ def masked_fill(input, mask, value) -> Array:
 
 def remainder(input, other) -> Array:
     """The sign is that of the divisor; the quotient has no gradient, as in torch."""
-    return input - other * jax.lax.stop_gradient(jnp.floor(input / other))
+    return input - other * floor_divide(input, other)
 
 
 def fmod(input, other) -> Array:
     """The sign is that of the dividend."""
-    return input - other * jax.lax.stop_gradient(jnp.trunc(input / other))
+    signs = jax.lax.stop_gradient(jnp.sign(input) * jnp.sign(other))
+    return input - other * signs * floor_divide(jnp.abs(input), jnp.abs(other))
 
 
 def lerp(input, end, weight) -> Array:
@@ -125,3 +130,74 @@ def lerp(input, end, weight) -> Array:
 def einsum(equation, *operands) -> Array:
     operands = operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
     return jnp.einsum(equation, *operands)
+
+
+def addcmul(input, tensor1, tensor2, *, value=1) -> Array:
+    return input + value * tensor1 * tensor2
+
+
+def addcdiv(input, tensor1, tensor2, *, value=1) -> Array:
+    return input + value * tensor1 / tensor2
+
+
+def addmm(input, mat1, mat2, *, beta=1, alpha=1) -> Array:
+    return beta * input + alpha * (mat1 @ mat2)
+
+
+def copysign(input, other) -> Array:
+    return absolute(input) * jnp.where(jnp.signbit(other), -1, 1)
+
+
+def atan2(input, other) -> Array:
+    # The gradient at the origin is 0 (JAX's is not a number).
+    origin = (input == 0) & (other == 0)
+    angle = jnp.arctan2(jnp.where(origin, 0, input), jnp.where(origin, 1, other))
+    return jnp.where(origin, jax.lax.stop_gradient(jnp.arctan2(input, other)), angle)
+
+
+def logit(input, eps=None) -> Array:
+    inside = input if eps is None else clamp(input, eps, 1 - eps)
+    return jnp.log(inside / (1 - inside))
+
+
+def nan_to_num(input, nan=0.0, posinf=None, neginf=None) -> Array:
+    limits = jnp.finfo(input.dtype)
+    for unusual, value in (
+        (jnp.isnan(input), 0.0 if nan is None else nan),
+        (input == jnp.inf, limits.max if posinf is None else posinf),
+        (input == -jnp.inf, limits.min if neginf is None else neginf),
+    ):
+        input = jnp.where(unusual, value, input)
+    return input
+
+
+def mean_with(spread: Callable[..., Array]) -> Callable[..., tuple[Array, Array]]:
+    def both(input, dim=None, *, unbiased=True, correction=None, keepdim=False):
+        found = spread(input, dim, unbiased=unbiased, correction=correction, keepdim=keepdim)
+        return found, jnp.mean(input, axis=_axis(dim), keepdims=keepdim)
+
+    return both
+
+
+def aminmax(input, *, dim=None, keepdim=False) -> tuple[Array, Array]:
+    return jnp.min(input, axis=dim, keepdims=keepdim), jnp.max(input, axis=dim, keepdims=keepdim)
+
+
+def count_nonzero(input, dim=None) -> Array:
+    return jnp.sum(input != 0, axis=_axis(dim), dtype=jax.dtypes.canonicalize_dtype(jnp.int64))
+
+
+def argsort(input, dim=-1, descending=False, stable=False) -> Array:
+    """Equal elements stay in order, as torch has it on the CPU whether asked or not."""
+    return jnp.argsort(input, axis=dim, descending=descending, stable=True)
+
+
+def sort(input, dim=-1, descending=False, stable=False) -> tuple[Array, Array]:
+    order = argsort(input, dim, descending)
+    return jnp.take_along_axis(input, order, axis=dim), order
+
+
+def one_hot(tensor, num_classes=-1) -> Array:
+    if num_classes < 0:
+        raise NotImplementedError("num_classes that depends on the values; name the number")
+    return jax.nn.one_hot(tensor, num_classes, dtype=jax.dtypes.canonicalize_dtype(jnp.int64))

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from snnax.snn import max_of, window_slices
+
 
 def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
     out = input @ weight.T
@@ -101,6 +103,56 @@ def embedding(
     return weight[input]
 
 
+def embedding_bag(
+    input,
+    weight,
+    offsets=None,
+    max_norm=None,
+    norm_type=2.0,
+    scale_grad_by_freq=False,
+    mode="mean",
+    sparse=False,
+    per_sample_weights=None,
+    include_last_offset=False,
+    padding_idx=None,
+) -> Array:
+    if input.ndim != 2 or offsets is not None:
+        raise NotImplementedError("bags of several sizes; allowed are indices of two axes")
+    rows = embedding(input, weight, None, max_norm, norm_type, scale_grad_by_freq)
+    counts = jnp.ones(input.shape, bool) if padding_idx is None else input != padding_idx % weight.shape[0]
+    number = counts.sum(1)[:, None]
+    if mode == "max":
+        rows = jnp.where(counts[..., None], rows, -jnp.inf)
+        return jnp.where(number > 0, max_of([rows[:, place] for place in range(input.shape[1])]), 0)
+    rows = rows if per_sample_weights is None else rows * per_sample_weights[..., None]
+    total = jnp.sum(jnp.where(counts[..., None], rows, 0), axis=1)
+    return total / jnp.maximum(number, 1) if mode == "mean" else total
+
+
+def im2col(input, kernel_size, dilation=1, padding=0, stride=1) -> Array:
+    """`F.unfold`: the windows of an image as columns; the image may lack the batch axis."""
+    kernel, dilation, stride = (sizes(each, 2) for each in (kernel_size, dilation, stride))
+    leading = input.ndim - 2
+    padded = jnp.pad(input, [(0, 0)] * leading + [(size, size) for size in sizes(padding, 2)])
+    ones = (1,) * leading
+    slices = window_slices(padded, ones + kernel, ones + stride, ones + dilation)
+    columns = jnp.stack(list(slices), axis=leading)
+    return columns.reshape(*input.shape[: leading - 1], input.shape[leading - 1] * math.prod(kernel), -1)
+
+
+def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1) -> Array:
+    """The transpose of `im2col`: overlapping windows add up."""
+    channels = input.shape[-2] // math.prod(sizes(kernel_size, 2))
+    image = jax.ShapeDtypeStruct((*input.shape[:-2], channels, *sizes(output_size, 2)), input.dtype)
+    (out,) = jax.linear_transpose(lambda x: im2col(x, kernel_size, dilation, padding, stride), image)(input)
+    return out
+
+
+def channel_shuffle(input, groups) -> Array:
+    batch, channels, *rest = input.shape
+    return input.reshape(batch, groups, channels // groups, *rest).swapaxes(1, 2).reshape(input.shape)
+
+
 _PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
@@ -141,9 +193,9 @@ def interpolate(
     recompute_scale_factor=None,
     antialias=False,
 ) -> Array:
-    """Nearest neighbour, and linear in one, two or three dimensions."""
-    if mode not in ("nearest", "linear", "bilinear", "trilinear") or antialias:
-        raise NotImplementedError(f"mode={mode!r}, antialias={antialias}; allowed are nearest and linear modes")
+    """Nearest neighbour, linear in one, two or three dimensions, and cubic in two."""
+    if mode == "area" or antialias:
+        raise NotImplementedError(f"mode={mode!r}, antialias={antialias}; allowed are nearest, linear and cubic modes")
     spatial = input.ndim - 2
     lengths = input.shape[2:]
     factors: tuple[Any, ...] = (None,) * spatial
@@ -157,18 +209,35 @@ def interpolate(
     for axis, (length, target, factor) in enumerate(zip(lengths, targets, factors, strict=True), start=2):
         step = length / target if factor is None else 1 / factor
         places = np.arange(target)
-        if mode == "nearest":
-            input = jnp.take(input, np.minimum(np.floor(places * step).astype(int), length - 1), axis=axis)
+        if mode in ("nearest", "nearest-exact"):
+            shift = 0.0 if mode == "nearest" else 0.5
+            at = np.minimum(np.floor((places + shift) * step).astype(int), length - 1)
+            input = jnp.take(input, at, axis=axis)
             continue
         if align_corners:
             at = places * ((length - 1) / (target - 1) if target > 1 else 0.0)
         else:
-            at = np.maximum((places + 0.5) * step - 0.5, 0.0)
-        low = np.minimum(np.floor(at).astype(int), length - 1)
-        high = np.minimum(low + 1, length - 1)
+            at = (places + 0.5) * step - 0.5
+            at = at if mode == "bicubic" else np.maximum(at, 0.0)
+        low = np.floor(at).astype(int)
         weights = np.zeros((target, length))
-        np.add.at(weights, (places, low), 1 - (at - low))
-        np.add.at(weights, (places, high), at - low)
+        for offset, weight in _taps(mode, at - low):
+            np.add.at(weights, (places, np.clip(low + offset, 0, length - 1)), weight)
         spread = jnp.tensordot(input, jnp.asarray(weights, input.dtype), axes=([axis], [1]))
         input = jnp.moveaxis(spread, -1, axis)
     return input
+
+
+def _taps(mode: str, rest: Any) -> list[tuple[int, Any]]:
+    """The neighbours that count, from the one below, and their weights, `rest` above the one below."""
+    if mode != "bicubic":
+        return [(0, 1 - rest), (1, rest)]
+    a = -0.75
+
+    def near(x):
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x):
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    return [(-1, far(rest + 1)), (0, near(rest)), (1, near(1 - rest)), (2, far(2 - rest))]

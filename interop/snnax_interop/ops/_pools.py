@@ -1,5 +1,6 @@
 """Pooling."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -8,6 +9,8 @@ from jaxtyping import Array
 
 from snnax.snn import max_of, window_slices
 
+from ._activations import relu
+from ._arithmetic import absolute
 from ._layers import sizes
 
 
@@ -69,21 +72,46 @@ def avg_pooling(spatial: int) -> Callable[..., Array]:
     return avg_pool
 
 
+def _adaptive_bounds(size: int, target: int | None) -> list[tuple[int, int]]:
+    """Window i covers [floor(i size / target), ceil((i + 1) size / target))."""
+    target = size if target is None else target
+    return [(i * size // target, -(-(i + 1) * size // target)) for i in range(target)]
+
+
+def adaptive_max_pooling(spatial: int) -> Callable[..., Array]:
+    def adaptive_max_pool(input, output_size, return_indices=False):
+        if return_indices:
+            raise NotImplementedError("return_indices=True")
+        # From the last axis to the first, the first of equal elements is torch's: it gets the gradient.
+        for axis, target in reversed(list(enumerate(sizes(output_size, spatial), start=input.ndim - spatial))):
+            windows = [
+                max_of([jax.lax.index_in_dim(input, place, axis, keepdims=False) for place in range(start, stop)])
+                for start, stop in _adaptive_bounds(input.shape[axis], target)
+            ]
+            input = jnp.stack(windows, axis=axis)
+        return input
+
+    return adaptive_max_pool
+
+
+def lp_pooling(spatial: int) -> Callable[..., Array]:
+    def lp_pool(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+        kernel = sizes(kernel_size, spatial)
+        mean = avg_pooling(spatial)(input**norm_type, kernel, stride, 0, ceil_mode)
+        rectified = jax.lax.stop_gradient(jnp.sign(mean)) * relu(absolute(mean))
+        return (rectified * math.prod(kernel)) ** (1 / norm_type)
+
+    return lp_pool
+
+
 def adaptive_avg_pooling(spatial: int) -> Callable[..., Array]:
     def adaptive_avg_pool(input, output_size):
         targets = sizes(output_size, spatial)
         for axis, target in zip(range(input.ndim - spatial, input.ndim), targets, strict=True):
             size = input.shape[axis]
-            target = size if target is None else target
-            # Window i covers [floor(i size / target), ceil((i + 1) size / target)).
             rows = [
-                [
-                    1.0 / (-(-(i + 1) * size // target) - i * size // target)
-                    if i * size // target <= j < -(-(i + 1) * size // target)
-                    else 0.0
-                    for j in range(size)
-                ]
-                for i in range(target)
+                [1.0 / (stop - start) if start <= place < stop else 0.0 for place in range(size)]
+                for start, stop in _adaptive_bounds(size, target)
             ]
             weights = jnp.asarray(rows, input.dtype)
             input = jnp.moveaxis(jnp.tensordot(input, weights, axes=([axis], [1])), -1, axis)

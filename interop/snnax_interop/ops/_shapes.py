@@ -122,3 +122,65 @@ def narrow(input, dim, start, length) -> Array:
 
 def setitem(input, index, value) -> Array:
     return input.at[index].set(value)
+
+
+def repeat_interleave(input, repeats, dim=None, *, output_size=None) -> Array:
+    if not isinstance(repeats, int):
+        raise NotImplementedError("another number of repeats for each element")
+    return jnp.repeat(input, repeats, axis=dim)
+
+
+def tile(input, *dims, **named) -> Array:
+    return jnp.tile(input, _varargs(dims or (named["dims"],)))
+
+
+def broadcast_to(input, size) -> Array:
+    return expand(input, *size)
+
+
+def hstack(tensors) -> Array:
+    return cat(tensors, 0 if _rank(tensors) < 2 else 1)
+
+
+def vstack(tensors) -> Array:
+    return stack(tensors, 0) if _rank(tensors) < 2 else cat(tensors, 0)
+
+
+def dstack(tensors) -> Array:
+    return jnp.dstack(list(tensors))
+
+
+def _rank(tensors) -> int:
+    return next(iter(tensors)).ndim
+
+
+def tensor_split(input, indices_or_sections, dim=0) -> tuple[Array, ...]:
+    return tuple(jnp.array_split(input, indices_or_sections, axis=dim))
+
+
+def hsplit(input, indices_or_sections) -> tuple[Array, ...]:
+    return tensor_split(input, indices_or_sections, 0 if input.ndim < 2 else 1)
+
+
+def diff(input, n=1, dim=-1) -> Array:
+    return jnp.diff(input, n, axis=dim)
+
+
+def windows(input, dimension, size, step) -> Array:
+    """`Tensor.unfold`: windows along one axis, their elements on a last axis of their own."""
+    count = (input.shape[dimension] - size) // step + 1
+    places = [[start * step + place for place in range(size)] for start in range(count)]
+    found = jnp.take(input, jnp.asarray(places), axis=dimension)
+    return jnp.moveaxis(found, dimension % input.ndim + 1, -1)
+
+
+def flip(input, *dims, **named) -> Array:
+    return jnp.flip(input, _varargs(dims or (named["dims"],)))
+
+
+def roll(input, shifts, dims=None) -> Array:
+    return jnp.roll(input, shifts, axis=dims)
+
+
+def index_select(input, dim, index) -> Array:
+    return jnp.take(input, index, axis=dim)

@@ -1,0 +1,248 @@
+"""The finished network: its graphs, what goes into them, and what became of each module."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import torch
+
+from snnax import snn
+from snnax.surrogate import AbstractSurrogate
+
+from .converted import Blueprint, Converted, InputSpec, Key, Neuron, Out, Plain, Stage, map_structure
+from .errors import RecordingError
+from .network import NetworkBuilder
+from .recording import Ref, Tape
+from .report import ConversionReport, ConvertedModule
+from .stage import StageBuilder
+from .steps import Restart
+from .weights import Weights, torch_dtype_name
+
+
+def assemble(
+    module: torch.nn.Module,
+    builder: NetworkBuilder,
+    double: Callable[[], Tape],
+    specs: tuple[InputSpec, ...],
+    length: tuple[int, int] | None,
+    notes: list[str],
+    outside: bool,
+) -> Converted:
+    """Put together what a builder has built.
+
+    `double` records the run of the builder's tape in float64. `length` is the input and its axis that say how long the
+    network runs.
+    """
+    tape = builder.runs.tape
+    results = _Results(builder)
+    result = results.place(tape.result, builder.runs.there.tape.result)
+    if not results.sources:
+        raise RecordingError("forward returns no tensor. Allowed: a tensor, or tuples, lists and dicts of tensors")
+    if not any(key[0] in ("recorded", "final") for plain in builder.plain for key in plain.inputs):
+        raise RecordingError("what forward returns does not depend on the time loop. Return spikes or membranes")
+    weights = builder.weights
+    if builder.rounds:
+        wide = double()
+        if [entry.signature for entry in wide.entries] == [entry.signature for entry in tape.entries]:
+            builder.widen(wide)
+    renamed: list[Mapping[str, str]] = []
+    stages = tuple(_stage(builder, stage, renamed) for stage in builder.stages)
+    after = Plain(_skeleton(builder.after.graph(results.sources), weights), _keys(builder.after.inputs, renamed))
+    parameters, buffers, fixed = weights.arrays()
+    blueprint = Blueprint(
+        stages=stages,
+        after=after,
+        inputs=specs,
+        result=result,
+        out_axes=tuple(results.axes),
+        length=length,
+        keys=tuple(weights.keys),
+        canonical={key: weights.canonical[key] for key in weights.keys} | {
+            name: weights.canonical[name] for name, _ in module.named_parameters()
+        },
+        dtypes={key: tensor.dtype for key, tensor in weights.tensors.items()},
+        fixed=fixed,
+        wide=dict(weights.wide),
+        outside=outside,
+        report=_report(module, builder, notes),
+    )  # fmt: skip
+    return Converted(parameters, buffers, blueprint, torch_dtype_name(torch.empty(0, dtype=builder.dtype)))
+
+
+class _Results:
+    """The structure that forward returns, with the number of an output in the place of each tensor."""
+
+    def __init__(self, builder: NetworkBuilder):
+        self.builder = builder
+        self.sources: list[Any] = []
+        self.axes: list[int | None] = []
+
+    def place(self, item: Any, there: Any) -> Any:
+        builder = self.builder
+        if isinstance(item, Ref):
+            if builder.axes.is_folded(item):
+                raise RecordingError(
+                    f"forward returns a tensor of shape {builder.runs.tape.shape(item)} whose batch is folded into "
+                    "another axis. Allowed: the batch as an axis of its own. Unfold it with view before returning"
+                )
+            return self._add(builder.after.value(item, there), builder.axes.batch_axis(item))
+        if isinstance(item, list | tuple) and builder.is_series(item, builder.after.number):
+            source, axis = builder.after.sequence(item, there)
+            return self._add(source, None if axis is None else axis + 1, listed=True)
+        if isinstance(item, list | tuple | dict):
+            if len(item) != len(there):
+                raise RecordingError(f"forward returns {len(item)} values here, and {len(there)} at another length")
+            others = iter(there.values() if isinstance(there, dict) else there)
+            return map_structure(lambda each: self.place(each, next(others)), item)
+        return item
+
+    def _add(self, source: Any, axis: int | None, listed: bool = False) -> Out:
+        self.sources.append(source)
+        self.axes.append(axis)
+        return Out(len(self.sources) - 1, listed)
+
+
+def _stage(builder: NetworkBuilder, stage: StageBuilder, renamed: list[Mapping[str, str]]) -> Stage:
+    """A finished stage; how its model renames nodes joins that of the stages before it."""
+    number = stage.number
+    plain, outputs = builder.plain[number], builder.outputs[number]
+    before = _skeleton(plain.graph(outputs), builder.weights) if outputs else None
+    # A model that nothing is read of but its final states still has an output.
+    recorded = [stage.sources[value] for value in stage.recorded] or [next(iter(stage.neurons), None) or _last(stage)]
+    model, names = _model(stage, recorded)
+    initial = tuple(
+        (names.get(name, name), field, *_keys([key], renamed)) for (name, field), key in stage.initial.items()
+    )
+    found = Stage(
+        before=Plain(before, _keys(plain.inputs, renamed) if outputs else ()),
+        model=_skeleton(model, builder.weights),
+        inputs=_keys(stage.step.inputs, renamed),
+        initial=initial,
+        num_steps=builder.length(number),
+        several_recorded=len(recorded) > 1,
+        neurons=_neurons(builder, stage, names),
+    )
+    renamed.append(names)
+    return found
+
+
+def _keys(keys: Iterable[Key], renamed: list[Mapping[str, str]]) -> tuple[Key, ...]:
+    """Keys with the names that nodes have in the finished models."""
+
+    def final(key: Key) -> Key:
+        if key[0] == "sliced":
+            return ("sliced", final(key[1]), key[2])
+        if key[0] != "final":
+            return key
+        _, number, node, field = key
+        return ("final", number, renamed[number].get(node, node), field)
+
+    return tuple(map(final, keys))
+
+
+def _last(stage: StageBuilder) -> str:
+    return list(stage.step.nodes)[-1]
+
+
+def _neurons(builder: NetworkBuilder, stage: StageBuilder, renamed: Mapping[str, str]) -> dict[str, Neuron]:
+    """The neurons of a stage. Uses of a module with states of their own are told apart by a number.
+
+    Uses that hand one state to each other are one neuron, stepped several times.
+    """
+    found: dict[str, Neuron] = {}
+    uses: dict[str, int] = {}
+    for node, neuron in stage.neurons.items():
+        if neuron.keeps_state:
+            uses[neuron.path] = uses.get(neuron.path, 0) + 1
+        use = uses.get(neuron.path, 1)
+        name = neuron.path if use == 1 else f"{neuron.path}_{use}"
+        fields = tuple(
+            (field, *_field(state, renamed)) for field, state in zip(neuron.leaf.fields, neuron.states, strict=True)
+        )
+        found[renamed.get(node, node)] = Neuron(name, neuron.path, fields, builder.axes.batch_axis(neuron.out))
+    return found
+
+
+def _field(state: Any, renamed: Mapping[str, str]) -> tuple[str | None, str]:
+    """Where a field of a state is: of which node's state, or else the output of which node."""
+    if isinstance(state, snn.State):
+        return state.field, renamed.get(state.node, state.node)
+    return None, state
+
+
+def _model(stage: StageBuilder, recorded: list[Any]) -> tuple[Any, dict[str, str]]:
+    """A `Sequential` where the step is a chain with one output, else a `Graph`; and how that renames the nodes."""
+    step = stage.step
+    graph = step.graph(recorded if len(recorded) > 1 else recorded[0])
+    names = [name for name, _ in graph.wiring.sources]
+    previous = [next(iter(step.inputs.values()), None), *names[:-1]]
+    chain = all(list(sources) == [before] for (_, sources), before in zip(graph.wiring.sources, previous, strict=True))
+    if chain and len(step.inputs) == 1 and recorded == [names[-1]] and not _is_tied(graph):
+        return snn.Sequential(*(graph.nodes[name] for name in names)), {name: str(i) for i, name in enumerate(names)}
+    return graph, {}
+
+
+def _is_tied(graph: snn.Graph) -> bool:
+    return any(graph.named_nodes[name] is not node for name, node in graph.nodes.items())
+
+
+def _skeleton(graph: Any, weights: Weights) -> Any:
+    return jax.tree.map(weights.slot, graph)
+
+
+def _report(module: torch.nn.Module, builder: NetworkBuilder, notes: list[str]) -> ConversionReport:
+    rows = []
+    restarted = {
+        neuron.path
+        for stage in builder.stages
+        for node, neuron in stage.neurons.items()
+        if isinstance(stage.step.nodes[node], Restart)
+    }
+    for entry, layer in builder.report:
+        assert entry.leaf is not None
+        source = f"{entry.leaf.framework}.{entry.leaf.kind.__name__}"
+        target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
+        remark = "starts anew at every time step" if entry.path in restarted else ""
+        options = _options(builder.modules[entry.path], entry.leaf.options)
+        if isinstance(layer, snn.LIF):
+            options.append(f"surrogate={_shown(layer.firing.surrogate)}")
+        rows.append(ConvertedModule(entry.path, source, target, ", ".join(options), remark))
+    leaves = [path for path, child in module.named_modules() if path and not list(child.children())]
+    unused = [path for path in leaves if path not in builder.runs.tape.called]
+    notes = list(notes)
+    if unused:
+        notes.append(f"never called, kept for state_dict only: {', '.join(unused)}")
+    counts = [segment.count for segment in builder.runs.given.segments]
+    if builder.runs.lengths is None:
+        steps = " + ".join(map(str, counts))
+        notes.append(f"runs exactly {steps} time steps, as forward does")
+    if len(counts) > 1:
+        notes.append(f"{len(counts)} loops over time, of {', '.join(map(str, counts))} steps on the example")
+    return ConversionReport(tuple(rows), tuple(notes))
+
+
+def _shown(surrogate: AbstractSurrogate) -> str:
+    """A surrogate with its parameters, on one line."""
+    fields = [f"{each.name}={getattr(surrogate, each.name)}" for each in dataclasses.fields(surrogate)]
+    return f"{type(surrogate).__name__}({', '.join(fields)})"
+
+
+def _options(module: torch.nn.Module, names: tuple[str, ...]) -> list[str]:
+    """The options of a module that are not at their defaults."""
+    parameters = inspect.signature(type(module)).parameters
+    shown = []
+    for name in names:
+        value = getattr(module, name, None)
+        default = parameters[name].default if name in parameters else None
+        if isinstance(value, torch.Tensor):
+            if isinstance(default, bool):
+                continue  # `bias=True` made a parameter of this name
+            value = round(value.item(), 6) if value.ndim == 0 else f"{list(value.shape)}"
+        plain = all(
+            isinstance(item, bool | int | float | str) for item in (value if type(value) is tuple else (value,))
+        )
+        if plain and value != default:
+            shown.append(f"{name}={value}")
+    return shown

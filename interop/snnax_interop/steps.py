@@ -1,0 +1,58 @@
+"""Single time steps of a layer, for neurons whose state does not simply stay with them."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from snnax import snn
+
+
+class Restart(snn.AbstractLayer):
+    """A layer with state that starts from its beginning at every time step.
+
+    torch code does this when it resets states in a forward that is called once per time step.
+    """
+
+    layer: Any
+
+    def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> Any:
+        return self.layer.init_state(shape, key=key)
+
+    def __call__(self, state: Any, x: Any, *, key: Any = None) -> tuple[Any, Any]:
+        fresh = self.layer.init_state(x.shape)
+        fresh = jax.tree.map(lambda new, old: new.astype(old.dtype), fresh, state)
+        return self.layer(fresh, x, key=key)
+
+
+class StepFunction(snn.AbstractFunction):
+    """One time step of a layer as a function `(input, *state) -> (output, *state)`.
+
+    torch code does more with a state than to hand it on: it scales it, adds to it, or steps one neuron several times.
+    """
+
+    layer: Any
+    fields: tuple[str, ...] = eqx.field(static=True)
+
+    def __call__(self, x: Array, *state: Array) -> tuple[Array, ...]:
+        before = self.layer.init_state(x.shape)
+        given = {
+            field: jnp.broadcast_to(value, getattr(before, field).shape)
+            for field, value in zip(self.fields, state, strict=True)
+        }
+        after, out = self.layer(dataclasses.replace(before, **given), x)
+        return out, *(getattr(after, field) for field in self.fields)
+
+
+class FirstState(snn.AbstractFunction):
+    """A field of the state that a layer starts with."""
+
+    layer: Any
+    field: str = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self) -> Array:
+        return getattr(self.layer.init_state(self.shape), self.field)

@@ -1,0 +1,223 @@
+"""The same network on other inputs: with another batch size, and with another length."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import torch
+
+from .axes import Run
+from .errors import InteropError, RecordingError
+from .progressions import Length
+from .recording import Entry, Ref, Tape, refs
+from .rolling import Argument, Sliced
+
+
+Change = Callable[[torch.Tensor, int], torch.Tensor]
+Recorder = Callable[[tuple[torch.Tensor, ...]], Tape]
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherLength:
+    """A run of another length: the axes that were changed, by input, and their size before and after.
+
+    `whole` where the steps of a loop are a fraction of the length, and other remainders do something else.
+    """
+
+    run: Run
+    axes: dict[int, int]
+    sizes: tuple[int, int]
+    whole: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherBatch:
+    """A run with one more sample: the batch axis of each input, and the batch sizes; `run` None with a note on why."""
+
+    run: Run | None
+    axes: list[int | None]
+    sizes: tuple[int, int]
+    note: str = ""
+
+
+def direct_time_axes(run: Run) -> dict[int, int]:
+    """The axes that loops read inputs along, by input."""
+    found: dict[int, int] = {}
+    for each in _slices(run):
+        if each.base in run.tape.inputs:
+            found.setdefault(run.tape.inputs.index(each.base), each.axis)
+    return found
+
+
+def _slices(run: Run) -> Iterator[Sliced]:
+    """What the time steps read of sequences."""
+    for body in run.bodies:
+        yield from (sliced for sliced, _ in body.reads.values())
+        arguments: list[Argument] = [argument for row in body.arguments for argument in row]
+        yield from (argument for argument in arguments if isinstance(argument, Sliced))
+
+
+def other_length(record: Recorder, given: Run, inputs: tuple[torch.Tensor, ...]) -> tuple[OtherLength | None, str]:
+    """A run of another length, or None where the length is not free, with a note on why.
+
+    **Raises:** what recording the other run raises, with a note on its inputs.
+    """
+    direct = direct_time_axes(given)
+    sizes = {
+        given.tape.shape(each.base)[each.axis]
+        for each in _slices(given)
+        if each.base not in given.tape.inputs and given.pieces.get(each.base.index, -1) >= 0
+    }
+    candidates = [direct] if direct else []
+    for number, tensor in enumerate(inputs):
+        candidates += [{**direct, number: axis} for axis, size in enumerate(tensor.shape) if size in sizes]
+    note = ""
+    for axes in candidates:
+        if len({inputs[number].shape[axis] for number, axis in axes.items()}) == 1:
+            found, why = _along(record, given, inputs, axes)
+            if found is not None:
+                return found, ""
+            note = note or why
+    return None, note
+
+
+def _along(
+    record: Recorder, given: Run, inputs: tuple[torch.Tensor, ...], axes: dict[int, int]
+) -> tuple[OtherLength | None, str]:
+    """A run with other sizes along these axes; None where it does something else there, with a note."""
+    number, axis = next(iter(axes.items()))
+
+    def attempt(change: Change) -> tuple[OtherLength, bool]:
+        """The run, and whether it repeats the same steps."""
+        changed = tuple(change(x, axes[number]) if number in axes else x for number, x in enumerate(inputs))
+        try:
+            other = Run.of(record(changed))
+        except InteropError as error:
+            shapes = ", ".join(str(tuple(x.shape)) for x in changed)
+            error.add_note(f"This was found in a run of another length than the example, on inputs of shape {shapes}.")
+            raise
+        counts = [[segment.count for segment in run.segments] for run in (given, other)]
+        sizes = (inputs[number].shape[axis], changed[number].shape[axis])
+        return OtherLength(other, axes, sizes), _shape(given) == _shape(other) and counts[0] != counts[1]
+
+    # More than twice as long, so that a limit beyond the example shows itself; one step more, or less, where that is
+    # too long.
+    for change in (_doubled, _extended, _shortened):
+        try:
+            found, same = attempt(change)
+        except InteropError:
+            raise
+        except Exception:  # whatever user code raises on a length that it was not written for
+            continue
+        if same:
+            return _with_remainders(attempt, given, found), ""
+        if change is _doubled:
+            # Steps that come in pairs are whole at an even number of further ones.
+            found, same = attempt(_twice)
+            if same:
+                return dataclasses.replace(found, whole=True), ""
+        return None, "converted for exactly this length: at another one, forward does something else than more steps"
+    return None, "converted for exactly this length: at another one, forward raises an error"
+
+
+def _with_remainders(
+    attempt: Callable[[Change], tuple[OtherLength, bool]], given: Run, found: OtherLength
+) -> OtherLength:
+    """Where a loop runs a fraction of the length: whether it rounds, or does something else at the end."""
+    pairs = zip(given.segments, found.run.segments, strict=True)
+    counts = [(a.count, b.count) for a, b in pairs]
+    formulas = [Length.fit(each, found.sizes) for each in counts]
+    exact = [Length.fit(each, found.sizes, exact=True) for each in counts]
+    divisor = max((formula.divisor for formula in (*formulas, *exact) if formula is not None), default=1)
+    for more in range(1, divisor):
+        other, same = attempt(lambda tensor, axis, more=more: _longer(tensor, axis, more))
+        expected = [None if formula is None else formula(other.sizes[1]) for formula in formulas]
+        if not same or [segment.count for segment in other.run.segments] != expected:
+            return dataclasses.replace(found, whole=True)
+    return found
+
+
+def _shape(run: Run) -> list[object]:
+    """What a run does, whatever its length is: its calls, with one time step of each segment."""
+    found: list[object] = []
+    stop = 0
+    for segment in run.segments:
+        found += [entry.signature for entry in run.tape.entries[stop : segment.start]]
+        steps = run.tape.entries[segment.start : segment.start + segment.period]
+        found.append(tuple(entry.signature for entry in steps))
+        stop = segment.stop
+    return found + [entry.signature for entry in run.tape.entries[stop:]]
+
+
+def _longer(tensor: torch.Tensor, axis: int, more: int) -> torch.Tensor:
+    """So many more entries along an axis."""
+    for _ in range(more):
+        tensor = _extended(tensor, axis)
+    return tensor
+
+
+def _twice(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    """All entries along an axis, and once more in reverse order."""
+    return torch.cat([tensor, tensor.flip(axis)], axis)
+
+
+def _extended(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    """One more entry along an axis, and the others in reverse order: another size and other values."""
+    return torch.cat([tensor.flip(axis), tensor.narrow(axis, 0, 1)], axis)
+
+
+def _shortened(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    """One entry less along an axis, and the others in reverse order."""
+    return tensor.flip(axis).narrow(axis, 0, max(tensor.shape[axis] - 1, 1))
+
+
+def _doubled(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    """All entries along an axis once more behind those of `_extended`."""
+    return torch.cat([_extended(tensor, axis), tensor], axis)
+
+
+def other_batch(
+    record: Recorder, given: Run, inputs: tuple[torch.Tensor, ...], time_axes: dict[int, int]
+) -> OtherBatch:
+    """A run with one more sample.
+
+    **Raises:** `RecordingError` where the module does something else then.
+    """
+    axes = [0 if time_axes.get(number) != 0 else 1 for number in range(len(inputs))]
+    fits = all(axis < tensor.ndim for axis, tensor in zip(axes, inputs, strict=True))
+    sizes = {tensor.shape[axis] for axis, tensor in zip(axes, inputs, strict=True)} if fits else set()
+    none: list[int | None] = [None] * len(inputs)
+    if len(sizes) != 1:
+        return OtherBatch(None, none, (1, 1), "converted without a batch axis: the inputs have none in common")
+    (size,) = sizes
+    try:
+        other = record(tuple(_extended(tensor, axis) for tensor, axis in zip(inputs, axes, strict=True)))
+    except InteropError:
+        raise
+    except Exception as error:  # whatever user code raises on a batch size that it was not written for
+        first = str(error).strip().splitlines()
+        why = f"{type(error).__name__}: {first[0] if first else ''}"
+        note = f"converted for exactly this batch: with another batch size, forward raises {why}"
+        return OtherBatch(None, none, (1, 1), note)
+    entry = _first_difference(given.tape.entries, other.entries)
+    if entry is not None:
+        raise RecordingError(
+            f"forward does something else with another batch size or other values: at {entry.name}\n  {entry.line}\n"
+            "Allowed: control flow on settings and lengths. Use torch.where or masks for decisions on values",
+            path=entry.path,
+        )
+    return OtherBatch(Run(other, given.segments), list(axes), (size, size + 1))
+
+
+def _first_difference(first: list[Entry], second: list[Entry]) -> Entry | None:
+    for a, b in zip(first, second, strict=False):
+        # The same calls in the same order number their values alike.
+        if a.signature != b.signature or _values(a) != _values(b):
+            return a
+    if len(first) != len(second):
+        return max(first, second, key=len)[min(len(first), len(second))]
+    return None
+
+
+def _values(entry: Entry) -> list[Ref]:
+    """The values that a call reads."""
+    return refs((entry.args, entry.kwargs, entry.state_in))
