@@ -11,13 +11,15 @@ import torch
 from snnax import snn
 from snnax.surrogate import AbstractSurrogate
 
-from .converted import Blueprint, Converted, InputSpec, Key, Neuron, Out, Plain, Stage, map_structure
-from .errors import RecordingError
+from .blueprint import Blueprint, InputSpec, Key, Neuron, Out, Plain, Stage, Statistics
+from .converted import Converted, map_structure
+from .errors import RecordingError, UnsupportedOptionError
+from .graphs import GraphBuilder
 from .network import NetworkBuilder
 from .recording import Ref, Tape
 from .report import ConversionReport, ConvertedModule
 from .stage import StageBuilder
-from .steps import Restart
+from .steps import ChannelsSecond, Restart
 from .weights import Weights, torch_dtype_name
 
 
@@ -49,7 +51,7 @@ def assemble(
             builder.widen(wide)
     renamed: list[Mapping[str, str]] = []
     stages = tuple(_stage(builder, stage, renamed) for stage in builder.stages)
-    after = Plain(_skeleton(builder.after.graph(results.sources), weights), _keys(builder.after.inputs, renamed))
+    after = _plain(builder, builder.after, results.sources, renamed)
     parameters, buffers, fixed = weights.arrays()
     blueprint = Blueprint(
         stages=stages,
@@ -107,25 +109,58 @@ class _Results:
 def _stage(builder: NetworkBuilder, stage: StageBuilder, renamed: list[Mapping[str, str]]) -> Stage:
     """A finished stage; how its model renames nodes joins that of the stages before it."""
     number = stage.number
-    plain, outputs = builder.plain[number], builder.outputs[number]
-    before = _skeleton(plain.graph(outputs), builder.weights) if outputs else None
+    before = _plain(builder, builder.plain[number], builder.outputs[number], renamed)
     # A model that nothing is read of but its final states still has an output.
     recorded = [stage.sources[value] for value in stage.recorded] or [next(iter(stage.neurons), None) or _last(stage)]
+    stage.step.prune([*recorded, *stage.neurons])
     model, names = _model(stage, recorded)
     initial = tuple(
         (names.get(name, name), field, *_keys([key], renamed)) for (name, field), key in stage.initial.items()
     )
     found = Stage(
-        before=Plain(before, _keys(plain.inputs, renamed) if outputs else ()),
+        before=before,
         model=_skeleton(model, builder.weights),
         inputs=_keys(stage.step.inputs, renamed),
         initial=initial,
         num_steps=builder.length(number),
         several_recorded=len(recorded) > 1,
         neurons=_neurons(builder, stage, names),
+        statistics=_statistics(builder, stage.step, names),
     )
     renamed.append(names)
     return found
+
+
+def _plain(builder: NetworkBuilder, graph: GraphBuilder, outputs: list[Any], renamed: list[Mapping[str, str]]) -> Plain:
+    """A finished graph that is evaluated once."""
+    graph.prune(outputs)
+    if not outputs:
+        return Plain(None, ())
+    skeleton = _skeleton(graph.graph(outputs), builder.weights)
+    return Plain(skeleton, _keys(graph.inputs, renamed), _statistics(builder, graph, {}))
+
+
+def _statistics(builder: NetworkBuilder, graph: GraphBuilder, renamed: Mapping[str, str]) -> tuple[Statistics, ...]:
+    """The batch normalisations in training of a graph.
+
+    **Raises:** `UnsupportedOptionError` for one that is called several times in a row.
+    """
+    found = []
+    for name, node in graph.nodes.items():
+        layer = node.layer if isinstance(node, ChannelsSecond) else node
+        if isinstance(layer, snn.BatchNorm):
+            mean, var = (builder.weights.slot(array).key for array in (layer.mean, layer.var))
+            path = mean.removesuffix("running_mean")
+            if path in builder.normalised:
+                raise UnsupportedOptionError(
+                    "a batch normalisation in training mode is called several times per time step, or in several "
+                    "loops. Allowed: one call per time step. Give each call a layer of its own, or call module.eval()",
+                    path=path.removesuffix("."),
+                )
+            builder.normalised.add(path)
+            count = builder.weights.canonical[f"{path}num_batches_tracked"]
+            found.append(Statistics(renamed.get(name, name), mean, var, count))
+    return tuple(found)
 
 
 def _keys(keys: Iterable[Key], renamed: list[Mapping[str, str]]) -> tuple[Key, ...]:

@@ -8,7 +8,8 @@ import torch
 
 from .assembly import assemble
 from .axes import Run, Runs
-from .converted import Converted, InputSpec
+from .blueprint import InputSpec
+from .converted import Converted
 from .equivalence import check_equivalence, record_double
 from .errors import EquivalenceError, LengthError, RecordingError, TransferError
 from .frameworks import registry_for

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -12,106 +12,12 @@ import numpy as np
 import torch
 from jaxtyping import Array
 
-from snnax import Repeat, snn
-
+from .blueprint import Blueprint, InputSpec, Out
 from .errors import WeightMappingError
-from .progressions import Length
 from .report import ConversionReport
-from .rolling import Window
+from .running import Results, length_of, run_sample
 from .transfer import to_torch
-from .weights import Frozen, Slot
-
-
-@dataclasses.dataclass(frozen=True)
-class InputSpec:
-    """What an input must look like, batch included. `time_axis` is the axis that may have another length."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    batch_axis: int | None
-    time_axis: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Neuron:
-    """A neuron of a stage: its name among the calls of a step, the module's path, its state, its batch axis.
-
-    `fields` says where each field of its state is: as a state of the node, or None and the output of another node.
-    """
-
-    name: str
-    path: str
-    fields: tuple[tuple[str, str | None, str], ...]
-    batch_axis: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Out:
-    """In the structure of the outputs: output number `number`, as a list over time where `listed`."""
-
-    number: int
-    listed: bool = False
-
-
-# Where an input of a graph, or the beginning of a state, comes from: ("static", number) is an input of the network,
-# ("made", k, number) an output of the graph before stage k, ("recorded", k, number) a sequence that stage k made,
-# ("final", k, node, field) a state after it, ("sliced", key, Window) a time step of a sequence, ("schedule", formula) a
-# number at each step, ("number", value) a number, ("num_steps",) the length of the inputs.
-Key = tuple[Any, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Plain:
-    """Calls that are no time steps: a graph without state."""
-
-    graph: snn.Graph | None
-    inputs: tuple[Key, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Stage:
-    """So many time steps of a model, and what is computed before them.
-
-    `initial` holds `(node, field, key)` for states that do not start by themselves; a delayed edge has no field.
-    """
-
-    before: Plain
-    model: Any
-    inputs: tuple[Key, ...]
-    initial: tuple[tuple[str, str | None, Key], ...]
-    num_steps: Length
-    several_recorded: bool
-    neurons: Mapping[str, Neuron]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Blueprint:
-    """All of a converted network but its arrays, whose places are held by `Slot`s. Compared by identity.
-
-    `length` is the input and its axis that say how long the network runs; None where it runs as long as it always does.
-    `fixed` holds values that are no array of the network, `wide` those that float64 knows more exactly.
-    """
-
-    stages: tuple[Stage, ...]
-    after: Plain
-    inputs: tuple[InputSpec, ...]
-    result: Any
-    out_axes: tuple[int | None, ...]
-    length: tuple[int, int] | None
-    keys: tuple[str, ...]
-    canonical: Mapping[str, str]
-    dtypes: Mapping[str, torch.dtype]
-    fixed: Mapping[str, np.ndarray]
-    wide: Mapping[str, np.ndarray]
-    outside: bool
-    report: ConversionReport
-
-    @property
-    def models(self) -> Any:
-        """The model of the only stage, or the models of all stages."""
-        models = tuple(stage.model for stage in self.stages)
-        return models[0] if len(models) == 1 else models
+from .weights import BATCH, Frozen, Slot
 
 
 class Converted(eqx.Module):
@@ -147,18 +53,50 @@ class Converted(eqx.Module):
         kind = type(self.blueprint.models).__name__
         return f"Converted({kind} of {len(self.report)} modules, {count} trainable parameters, inputs: {inputs})"
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any, key: Array | None = None) -> Any:
         """Run the network as torch would.
 
-        **Arguments:** `inputs` as for the torch module, as JAX or NumPy arrays, with any batch size, and any length
-        where time comes from the input. Of a network converted with `loop="outside"`, inputs have a leading time axis.
+        **Arguments:**
+
+        - `inputs` as for the torch module, as JAX or NumPy arrays, with any batch size, and any length where time comes
+          from the input. Of a network converted with `loop="outside"`, inputs have a leading time axis.
+        - `key`: for dropout in training, which draws anew for every sample, call and time step.
 
         **Returns:** the structure that `forward` returns, with arrays in the place of tensors; with `loop="outside"`,
         every array has time as its first axis. States start from their beginning.
 
-        **Raises:** `ValueError` for another number of inputs or another shape, `TypeError` for another dtype.
+        **Raises:** `ValueError` for another number of inputs, another shape, or a missing key, `TypeError` for another
+        dtype.
         """
-        return self._run(inputs)[0]
+        return self._run(inputs, key)[0]
+
+    def call_and_update(self, *inputs: Any, key: Array | None = None) -> tuple[Any, "Converted"]:
+        """Run the network as torch does in training mode: the outputs, and the network with new running statistics.
+
+        Of a network without batch normalisation in training mode, the second is the network itself.
+        """
+        results = self._results(inputs, key)
+        buffers = dict(self.buffers)
+        for name, value in results.statistics.items():
+            before = buffers[name].value
+            grows = jnp.issubdtype(before.dtype, jnp.integer)
+            buffers[name] = Frozen((before + value if grows else value).astype(before.dtype).reshape(before.shape))
+        updated = Converted(self.parameters, buffers, self.blueprint, self.dtype)
+        return _structured(self.blueprint.result, results.outputs), updated
+
+    def inference_mode(self) -> "Converted":
+        """The network as after `module.eval()`: dropout off, batch normalisation by running statistics.
+
+        What was in evaluation mode when it was converted stays so.
+        """
+        return self._with_blueprint(self.blueprint.in_inference_mode())
+
+    def without_dropout(self) -> "Converted":
+        """The network with every dropout off, and batch normalisation as it is."""
+        return self._with_blueprint(self.blueprint.without_dropout())
+
+    def _with_blueprint(self, blueprint: Blueprint) -> "Converted":
+        return Converted(self.parameters, self.buffers, blueprint, self.dtype)
 
     def final_states(self, *inputs: Any) -> dict[str, Any]:
         """The states of all neurons after the run, by module path, batch included.
@@ -173,7 +111,7 @@ class Converted(eqx.Module):
 
     def num_steps(self, *inputs: Any) -> tuple[int, ...]:
         """How many time steps each model runs on these inputs."""
-        length = _length(self.blueprint, inputs)
+        length = length_of(self.blueprint, inputs)
         return tuple(stage.num_steps(length) for stage in self.blueprint.stages)
 
     def astype(self, dtype: Any) -> "Converted":
@@ -227,8 +165,7 @@ class Converted(eqx.Module):
     def with_verification(self, verification: str) -> "Converted":
         """This network with the outcome of a comparison in its report."""
         report = dataclasses.replace(self.report, verification=verification)
-        blueprint = dataclasses.replace(self.blueprint, report=report)
-        return Converted(self.parameters, self.buffers, blueprint, self.dtype)
+        return self._with_blueprint(dataclasses.replace(self.blueprint, report=report))
 
     def _filled(self, skeleton: Any) -> Any:
         def array(leaf):
@@ -245,18 +182,35 @@ class Converted(eqx.Module):
 
         return jax.tree.map(array, skeleton)
 
-    def _run(self, inputs: tuple[Any, ...]) -> tuple[Any, dict[str, Any], dict[str, Array]]:
+    def _run(self, inputs: tuple[Any, ...], key: Any = None) -> tuple[Any, dict[str, Any], dict[str, Array]]:
+        results = self._results(inputs, key)
+        return _structured(self.blueprint.result, results.outputs), results.states, results.spikes
+
+    def _results(self, inputs: tuple[Any, ...], key: Any = None) -> Results:
         blueprint = self.blueprint
         arrays = _checked(inputs, blueprint.inputs, self.dtype)
-        run = functools.partial(_run_sample, self, _length(blueprint, arrays))
+        if key is None and blueprint.draws:
+            raise ValueError(
+                "the network was converted in training mode and has dropout: pass key=jax.random.key(...), or take "
+                "converted.inference_mode()"
+            )
+        length = length_of(blueprint, arrays)
         axes = tuple(spec.batch_axis for spec in blueprint.inputs)
-        if any(axis is not None for axis in axes):
-            neurons = [neuron for stage in blueprint.stages for neuron in stage.neurons.values()]
-            states = {each.name: {field: each.batch_axis for field, _, _ in each.fields} for each in neurons}
-            spikes = {each.name: None if each.batch_axis is None else each.batch_axis + 1 for each in neurons}
-            run = jax.vmap(run, in_axes=axes, out_axes=(list(blueprint.out_axes), states, spikes))
-        outs, states, spikes = run(*arrays)
-        return _structured(blueprint.result, outs), states, spikes
+        batched = {(array.shape[axis], axis) for array, axis in zip(arrays, axes, strict=True) if axis is not None}
+        run = functools.partial(run_sample, blueprint, self._filled, self.dtype, length)
+        if not batched:
+            return run(key, *arrays)
+        neurons = [neuron for stage in blueprint.stages for neuron in stage.neurons.values()]
+        states = {each.name: {field: each.batch_axis for field, _, _ in each.fields} for each in neurons}
+        spikes = {each.name: None if each.batch_axis is None else each.batch_axis + 1 for each in neurons}
+        size, _ = next(iter(batched))
+        keys = None if key is None else jax.random.split(key, size)
+        return jax.vmap(
+            run,
+            in_axes=(None if key is None else 0, *axes),
+            out_axes=Results(list(blueprint.out_axes), states, spikes, None),
+            axis_name=BATCH,
+        )(keys, *arrays)
 
 
 def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) -> list[Array]:
@@ -288,114 +242,6 @@ def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) 
             raise TypeError(f"input '{spec.name}' must have dtype {wanted}, found {value.dtype}; cast it")
         arrays.append(jnp.asarray(value))
     return arrays
-
-
-def _length(blueprint: Blueprint, inputs: Sequence[Any]) -> int:
-    """The size of the inputs' time axis; 0 where the network runs as long as it always does."""
-    return 0 if blueprint.length is None else inputs[blueprint.length[0]].shape[blueprint.length[1]]
-
-
-def _run_sample(converted: Converted, length: int, *inputs: Array) -> tuple[list[Any], dict, dict]:
-    """All outputs, and the final states and outputs of all neurons, for one sample."""
-    blueprint = converted.blueprint
-    values: dict[Key, Any] = {("static", number): x for number, x in enumerate(inputs)} | {("num_steps",): length}
-    final: dict[str, Any] = {}
-    spikes: dict[str, list[Array]] = {}
-    for number, stage in enumerate(blueprint.stages):
-        outs = _evaluate(converted, stage.before, values)
-        values |= {("made", number, item): out for item, out in enumerate(outs)}
-        model = converted._filled(stage.model)
-        num_steps = stage.num_steps(length)
-        xs = tuple(_model_input(converted, key, values, num_steps) for key in stage.inputs)
-        # A model that reads nothing still has a length.
-        xs = xs[0] if len(xs) == 1 else xs
-        states = model.init_states(input_shape=_step_structs(xs), dtype=jnp.dtype(converted.dtype))
-        states = model.pack_states(_started(model.unpack_states(states), stage, values))
-        states, outs = model(states, xs)
-        recorded = outs[-1] if stage.several_recorded else (outs[-1],)
-        values |= {("recorded", number, item): out for item, out in enumerate(recorded)}
-        after = model.unpack_states(states)
-        values |= {
-            ("final", number, node, field): value
-            for node, state in after.items()
-            if dataclasses.is_dataclass(state)
-            for field, value in vars(state).items()
-        }
-        sequences = dict(zip((name for name, _ in model.wiring.sources), outs, strict=False))
-        calls: dict[str, list[Array]] = {}
-        for node, neuron in stage.neurons.items():
-            calls.setdefault(neuron.name, []).append(sequences[node])
-            final[neuron.name] = {
-                field: sequences[where][-1] if own is None else getattr(after[where], own)
-                for field, own, where in neuron.fields
-            }
-        for name, parts in calls.items():
-            spikes.setdefault(name, []).append(interleaved(parts))
-    results = _evaluate(converted, blueprint.after, values)
-    return (
-        results,
-        final,
-        {name: parts[0] if len(parts) == 1 else jnp.concatenate(parts) for name, parts in spikes.items()},
-    )
-
-
-def interleaved(parts: Sequence[Array]) -> Array:
-    """Sequences of several values per time step as one sequence."""
-    return parts[0] if len(parts) == 1 else jnp.stack(parts, 1).reshape(-1, *parts[0].shape[1:])
-
-
-def _evaluate(converted: Converted, plain: Plain, values: Mapping[Key, Any]) -> list[Any]:
-    """The outputs of a graph without state."""
-    if plain.graph is None:
-        return []
-    inputs = [values[key] for key in plain.inputs]
-    _, outs = converted._filled(plain.graph).step({}, inputs[0] if len(inputs) == 1 else tuple(inputs))
-    return list(outs[-1])
-
-
-def _started(states: dict[str, Any], stage: Stage, values: Mapping[Key, Any]) -> dict[str, Any]:
-    """The states before the first time step, with those that do not start by themselves."""
-    states = dict(states)
-    for node, field, key in stage.initial:
-        given = key[1] if key[0] == "number" else values[key]
-        before = states[node] if field is None else getattr(states[node], field)
-        value = jnp.broadcast_to(jnp.asarray(given, before.dtype), before.shape)
-        states[node] = value if field is None else dataclasses.replace(states[node], **{field: value})
-    return states
-
-
-def _model_input(converted: Converted, key: Key, values: Mapping[Key, Any], num_steps: int) -> Any:
-    if key[0] == "schedule":
-        numbers = key[1](num_steps)
-        return jnp.asarray(numbers, converted.dtype if numbers.dtype.kind == "f" else None)
-    if key[0] == "sliced":
-        return _windows(values[key[1]], key[2], num_steps)
-    return Repeat(values[key], num_steps)
-
-
-def _windows(sequence: Array, window: Window, num_steps: int) -> Array:
-    """The parts of a sequence that the time steps read, `(time, ...)`."""
-    size = sequence.shape[window.axis]
-    start = window.start + size if window.start < 0 else window.start
-    ends = (start, start + window.stride * (num_steps - 1))
-    if num_steps and (min(ends) < 0 or max(ends) + (window.width or 1) > size):
-        raise ValueError(f"the network runs {num_steps} time steps, but its input has {size} along time")
-    moved = jnp.moveaxis(sequence, window.axis, 0)
-    if window.width is not None:
-        places = start + window.stride * np.arange(num_steps)[:, None] + np.arange(window.width)
-        return jnp.moveaxis(moved[places], 1, 1 + window.axis)
-    if window.stride < 0:
-        return jnp.flip(moved[ends[1] : start + 1 : -window.stride], 0)
-    return moved[start : ends[1] + 1 : window.stride]
-
-
-def _step_structs(xs: Any) -> Any:
-    def struct(x):
-        if isinstance(x, Repeat):
-            return jax.ShapeDtypeStruct(jnp.shape(x.value), jnp.result_type(x.value))
-        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
-
-    return tuple(map(struct, xs)) if isinstance(xs, tuple) else struct(xs)
 
 
 def _structured(template: Any, outs: list[Any]) -> Any:

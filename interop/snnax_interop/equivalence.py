@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from .converted import Converted
+from .dropout import DRAWING
 from .errors import EquivalenceError
 from .frameworks import registry_for
 from .leaf import Leaf
@@ -27,6 +28,7 @@ from .report import table
 # In float64 both sides differ by the order of sums only; a wrong equation is off by far more than either bound.
 VALUE_TOLERANCE = 1e-10
 GRADIENT_TOLERANCE = 1e-8
+_NO_GRADIENT = 1e-6  # of the largest gradient: smaller ones are compared as if they were of this size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,7 @@ def check_equivalence(
 
     Compared are the spikes of every neuron at every time step (exactly), the outputs and final states, and, with
     `gradients`, the gradients of a random linear function of the outputs with respect to all parameters and inputs.
-    The module itself is not changed; states start from their beginning on both sides.
+    The module itself is not changed; states start from their beginning on both sides, and dropout is off on both.
 
     **Arguments:** `inputs`: torch tensors as for `converted` (for `loop="outside"`, with a leading time axis).
 
@@ -104,6 +106,7 @@ def check_equivalence(
     **Raises:** what either side raises on these inputs.
     """
     inputs = tuple(inputs)
+    converted = converted.without_dropout()  # each side draws other numbers
     double, tape = record_double(module, inputs, outside=converted.blueprint.outside, inputs_require_grad=gradients)
     with jax.enable_x64(True):
         arrays = tuple(jnp.asarray(x.detach().double() if x.is_floating_point() else x) for x in inputs)
@@ -219,7 +222,10 @@ def _compare_trees(kind: str, expected: list, found: list, tape: Tape) -> list[C
     return comparisons
 
 
-def _compare(kind: str, name: str, expected: np.ndarray, found: np.ndarray, tolerance: float) -> Comparison:
+def _compare(
+    kind: str, name: str, expected: np.ndarray, found: np.ndarray, tolerance: float, floor: float = 1e-12
+) -> Comparison:
+    """The largest difference, relative to the largest magnitude, which counts as `floor` at least."""
     if expected.shape != found.shape:
         return Comparison(kind, name, float("inf"), tolerance, f": shape {expected.shape} in torch, {found.shape} here")
     if not expected.size:
@@ -228,7 +234,7 @@ def _compare(kind: str, name: str, expected: np.ndarray, found: np.ndarray, tole
     same = (expected == found) | (np.isnan(expected) & np.isnan(found))
     difference = np.where(same, 0.0, np.abs(expected - found))
     finite = np.abs(expected[np.isfinite(expected)])
-    scale = 1.0 if kind == "spikes" else max(float(finite.max(initial=0.0)), 1e-12)
+    scale = 1.0 if kind == "spikes" else max(float(finite.max(initial=0.0)), floor)
     largest = float(np.nan_to_num(difference, nan=np.inf).max()) / scale
     return Comparison(kind, name, largest, tolerance)
 
@@ -263,12 +269,15 @@ def _compare_gradients(converted: Converted, module: torch.nn.Module, tape: Tape
     varying = {name: arrays[int(name)] for name in inputs}
     model, given = eqx.filter_jit(eqx.filter_grad(loss))((converted, varying))
     comparisons = []
+    # A gradient that is zero but for rounding, as that of a bias before a normalisation, has no scale of its own.
+    largest = max((float(each.abs().max()) for each in found if each is not None and each.numel()), default=0.0)
+    floor = max(_NO_GRADIENT * largest, 1e-12)
     for (name, tensor), gradient in zip([*named.items(), *inputs.items()], found, strict=True):
         is_input = name in inputs and tensor is inputs[name]
         expected = np.zeros(tuple(tensor.shape)) if gradient is None else _numpy(gradient)
         other = given[name] if is_input else model.parameters[converted.blueprint.canonical[name]]
         kind, shown = ("input gradient", f"input {name}") if is_input else ("gradient", name)
-        comparisons.append(_compare(kind, shown, expected, np.asarray(other), GRADIENT_TOLERANCE))
+        comparisons.append(_compare(kind, shown, expected, np.asarray(other), GRADIENT_TOLERANCE, floor))
     zero = bool(wanted) and all(gradient is None or not bool(gradient.any()) for gradient in found)
     return comparisons, zero
 
@@ -285,12 +294,21 @@ def _double(module: torch.nn.Module) -> torch.nn.Module:
             for key, value in list(child.__dict__.items()):
                 if isinstance(value, torch.Tensor) and value.grad_fn is not None:
                     child.__dict__[key] = value.detach()
-        return copy.deepcopy(module).double()
+        double = copy.deepcopy(module).double()
+    for child in double.modules():
+        if isinstance(child, torch.nn.modules.dropout._DropoutNd):
+            child.eval()
+    return double
+
+
+_DROPOUTS = {getattr(torch.nn.functional, name) for name in DRAWING}
 
 
 class _FloatIsDouble(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         func = torch.Tensor.double if func is torch.Tensor.float else func
+        if func in _DROPOUTS:
+            return args[0] if args else (kwargs or {})["input"]
         args, kwargs = pytree.tree_map_only(torch.dtype, _doubled, (args, kwargs or {}))
         return func(*args, **kwargs)
 
@@ -303,7 +321,8 @@ def _doubled(dtype: torch.dtype) -> torch.dtype:
 def _float_is_double() -> Iterator[None]:
     """Let torch code that says float32 follow the network: `.float()`, `dtype=torch.float32` and the default dtype.
 
-    snnTorch casts spikes with `.float()`, and the layer behind them then refuses a float64 weight.
+    Functions that drop at random drop nothing. snnTorch casts spikes with `.float()`, and the layer behind them then
+    refuses a float64 weight.
     """
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)

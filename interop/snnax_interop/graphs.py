@@ -11,6 +11,7 @@ import torch
 from snnax import snn
 
 from .call import Call, Form, Held, Input, Items, LengthValue, Slice, StepList
+from .dropout import DRAWING, dropout_layer
 from .errors import InteropError, RecordingError, UnsupportedModuleError
 from .ops import ELEMENTWISE, OPS, op_name
 from .progressions import Fraction, Length
@@ -62,6 +63,20 @@ class GraphBuilder:
         self.nodes[name] = layer
         self.edges[name] = sources
         return name
+
+    def prune(self, kept: list[Any]) -> None:
+        """Take out the nodes and inputs that nothing of what is kept depends on, but for those that keep statistics."""
+        waiting = [_origin(source) for source in kept]
+        waiting += [name for name, node in self.nodes.items() if isinstance(node, snn.AbstractLayer)]
+        needed: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name not in needed:
+                needed.add(name)
+                waiting += [_origin(source) for source in self.edges.get(name, [])]
+        self.nodes = {name: node for name, node in self.nodes.items() if name in needed}
+        self.edges = {name: sources for name, sources in self.edges.items() if name in needed}
+        self.inputs = {key: name for key, name in self.inputs.items() if name in needed}
 
     def graph(self, outputs: Any) -> snn.Graph:
         return snn.Graph(self.nodes, self.edges, outputs, tuple(self.inputs.values()))
@@ -185,6 +200,11 @@ class GraphBuilder:
         self._check_batch(entry)
         given = self._dependent(refs((entry.args, entry.kwargs)))
         out_axes = tuple(axes.batch_axis(out) for out in outs)
+        if op in DRAWING and (p := self._drawn_share(entry)):
+            if DRAWING[op] and call.in_axes != (0,):
+                raise RecordingError(f"{entry.name} drops channels. Allowed: inputs whose first axis is the batch")
+            self._hand_out(entry, self.node(op, dropout_layer(op, p), filler.sources))
+            return
         alone = len(given) == len(filler.sources) == 1 and not filler.arrays
         if op in _ALIASES and alone and not entry.no_grad and self._same_kind(given[0], outs[0]):
             self.made[outs[0].index] = filler.sources[0]
@@ -200,6 +220,11 @@ class GraphBuilder:
             layer = dataclasses.replace(call, out_axes=out_axes)
         prefix = f"{entry.path}." if entry.path else ""
         self._hand_out(entry, self.node(prefix + op, layer, filler.sources))
+
+    def _drawn_share(self, entry: Entry) -> float:
+        """The share that a dropout function drops; 0 where it is off."""
+        given = dict(zip(("input", "p", "training"), entry.args, strict=False)) | entry.kwargs
+        return given.get("p", 0.5) if given.get("training", given.get("train", True)) else 0.0
 
     def _hand_out(self, entry: Entry, name: str) -> None:
         """Note where the results of a call are found: in its node, or each in an item of it."""
@@ -241,6 +266,12 @@ class GraphBuilder:
     def _same_kind(self, source: Ref, out: Ref) -> bool:
         kinds = [self.network.runs.tape.tensors[ref.index].dtype for ref in (source, out)]
         return kinds[0] == kinds[1] or all(kind.is_floating_point for kind in kinds)
+
+
+def _origin(source: Any) -> str:
+    """The node or input that a source reads."""
+    source = source.source if isinstance(source, snn.Previous) else source
+    return source.node if isinstance(source, snn.State) else source
 
 
 def call_of(op: str, *options: Any) -> Call:

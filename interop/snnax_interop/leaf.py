@@ -39,6 +39,7 @@ class Leaf:
     - `inputs`: for layers, the names that the operation has for the arguments of `forward`, in order. Arguments behind
       these must be left out.
     - `instances`: for neurons of a framework that keeps a list of all of them, such as for resetting them, that list.
+    - `draws`: whether the built layer draws random numbers, as the module does.
     """
 
     kind: type
@@ -53,6 +54,7 @@ class Leaf:
     reset_state: Callable[[Any], None] | None = None
     inputs: tuple[str, ...] = ("input",)
     instances: Callable[[], list[Any]] | None = None
+    draws: bool = False
 
     def refuse(self, path: str, option: str, found: Any, *, allowed: str, advice: str) -> UnsupportedOptionError:
         """The error for a value of an option that cannot be converted exactly."""

@@ -14,7 +14,7 @@ from .progressions import Length, Table, fit_progression
 from .recording import Entry, Ref, Tape, refs
 from .rolling import Moment, Produced, Sliced, Window, is_same, outputs_of
 from .stage import StageBuilder
-from .weights import Site, Weights
+from .weights import BATCH, Site, Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,7 @@ class NetworkBuilder:
         self.layers: dict[Any, Any] = {}
         self.arrays: dict[int, Any] = {}
         self.constants: dict[str, Ref] = {}
+        self.normalised: set[str] = set()
         given = runs.given
         self.maker = {ref.index: index for index, entry in enumerate(given.tape.entries) for ref in entry.made}
         self.stepped = _stepped(runs)
@@ -145,7 +146,9 @@ class NetworkBuilder:
         """The native layer of a leaf module; one for all its calls of the same form. `x` is the first input."""
         assert entry.leaf is not None
         shape = self.axes.sample_shape(x)
-        site = Site(entry.path, self.modules[entry.path], shape, form, self.dtype, self.weights)
+        name = None if self.runs.other_batch is None else BATCH
+        folded = self.axes.is_folded(x)
+        site = Site(entry.path, self.modules[entry.path], shape, form, self.dtype, self.weights, name, folded)
         key = (entry.path, shape, form)
         if key not in self.layers:
             self.layers[key] = entry.leaf.build(site.module, site)

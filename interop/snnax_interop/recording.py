@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from . import outside
 from .bytecode import instruction
+from .dropout import DRAWING
 from .errors import RecordingError, UnsupportedModuleError
 from .leaf import Leaf, NeuronCall, Registry
 
@@ -281,7 +282,8 @@ class _Recorder:
         versions = [tensor._version for tensor in given]
         random_state = torch.random.get_rng_state()
         result = function(*args, **kwargs)
-        self.check_random(random_state, function_name(function))
+        if name not in DRAWING:
+            self.check_random(random_state, function_name(function))
         written = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
         produced = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
         if not produced and not written:
@@ -372,7 +374,8 @@ class _Recorder:
         if leaf is None:
             return
         path = self.paths[id(module)]
-        self.check_random(random_state, type(module).__name__, path)
+        if not leaf.draws:
+            self.check_random(random_state, type(module).__name__, path)
         if leaf.split_call is None:
             self.add_layer(module, path, leaf, args, kwargs, result)
         else:
@@ -426,17 +429,17 @@ def record(
     **Raises:** `RecordingError`, `UnsupportedModuleError`, `UnsupportedOptionError` with the module path and source
     line; what the module itself raises comes through.
     """
-    recorder = _Recorder(module, registry, sys._getframe())
     inputs = tuple(tensor.detach().clone() for tensor in inputs)
     for tensor in inputs:
         tensor.requires_grad_(inputs_require_grad and tensor.is_floating_point())
-    input_refs = tuple(recorder.new(tensor) for tensor in inputs)
-    recorder.dependent.update(ref.index for ref in input_refs)
     hooks = torch.nn.modules.module
     with contextlib.ExitStack() as stack:
         stack.enter_context(preserved(module))
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.enable_grad())
+        recorder = _Recorder(module, registry, sys._getframe())
+        input_refs = tuple(recorder.new(tensor) for tensor in inputs)
+        recorder.dependent.update(ref.index for ref in input_refs)
         registry.reset_states(module)
         before = hooks.register_module_forward_pre_hook(recorder.enter)
         stack.callback(before.remove)
@@ -481,28 +484,29 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
     """Whatever happens to attributes, buffers and gradients of a module inside, it is undone at the end."""
     saved: list[Any] = []
     contents: list[tuple[Any, Any]] = []
+    # What is written into buffers goes into copies, so that gradients of the run still find what they saved.
+    copies: dict[int, torch.Tensor] = {}
     for child in module.modules():
-        tensors = {name: tensor.detach().clone() for name, tensor in child._buffers.items() if tensor is not None}
+        buffers = dict(child._buffers)
         attributes = {key: value for key, value in child.__dict__.items() if not key.startswith("_")}
         contents += [each for value in attributes.values() for each in _contents(value)]
         parameters = dict(child._parameters)
         gradients = {name: tensor.grad for name, tensor in parameters.items() if tensor is not None}
-        saved.append((child, dict(child._buffers), tensors, attributes, parameters, gradients))
+        saved.append((child, buffers, attributes, parameters, gradients))
+        for name, tensor in buffers.items():
+            if tensor is not None:
+                child._buffers[name] = copies.setdefault(id(tensor), tensor.detach().clone())
     try:
         yield
     finally:
-        with torch.no_grad():
-            for child, buffers, tensors, attributes, parameters, gradients in saved:
-                child._buffers.clear()
-                child._buffers.update(buffers)
-                for name, value in tensors.items():
-                    if buffers[name].shape == value.shape and not torch.equal(buffers[name], value):
-                        buffers[name].detach().copy_(value)
-                for key in [key for key in child.__dict__ if not key.startswith("_") and key not in attributes]:
-                    del child.__dict__[key]
-                child.__dict__.update(attributes)
-                for name, gradient in gradients.items():
-                    parameters[name].grad = gradient
+        for child, buffers, attributes, parameters, gradients in saved:
+            child._buffers.clear()
+            child._buffers.update(buffers)
+            for key in [key for key in child.__dict__ if not key.startswith("_") and key not in attributes]:
+                del child.__dict__[key]
+            child.__dict__.update(attributes)
+            for name, gradient in gradients.items():
+                parameters[name].grad = gradient
         for container, content in contents:
             container.clear()
             container.extend(content) if isinstance(container, list) else container.update(content)

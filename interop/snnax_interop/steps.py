@@ -56,3 +56,16 @@ class FirstState(snn.AbstractFunction):
 
     def __call__(self) -> Array:
         return getattr(self.layer.init_state(self.shape), self.field)
+
+
+class ChannelsSecond(snn.AbstractLayer):
+    """A layer whose channels are the second axis of its input, behind time that torch folds with the batch."""
+
+    layer: Any
+
+    def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> Any:
+        return self.layer.init_state(None if shape is None else (shape[1], shape[0], *shape[2:]), key=key)
+
+    def __call__(self, state: Any, x: Array, *, key: Any = None) -> tuple[Any, Array]:
+        state, out = self.layer(state, jnp.swapaxes(x, 0, 1), key=key)
+        return state, jnp.swapaxes(out, 0, 1)

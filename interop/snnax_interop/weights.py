@@ -14,6 +14,10 @@ from .call import Call, Form
 from .transfer import to_jax
 
 
+# The name that the batch has inside of a converted network, for layers that need all of its samples.
+BATCH = "snnax_interop batch"
+
+
 @dataclasses.dataclass(frozen=True)
 class Slot:
     """In the place of an array of the native model: which stored array belongs there, in which shape.
@@ -102,12 +106,19 @@ class Weights:
         for key, tensor in self.tensors.items():
             if key in self.trainable:
                 parameters[key] = stored_array(tensor)
+            elif tensor.dtype == torch.int64 and _fits_int32(tensor):
+                buffers[key] = Frozen(jnp.asarray(tensor.to(torch.int32).numpy()))
             elif torch_dtype_name(tensor) == str(np.dtype(jax.dtypes.canonicalize_dtype(to_numpy(tensor).dtype))):
                 buffers[key] = Frozen(stored_array(tensor))
             else:
                 fixed[key] = to_numpy(tensor)
                 buffers[key] = Frozen(jnp.zeros((), bool))  # holds the place of the key
         return parameters, buffers, fixed
+
+
+def _fits_int32(tensor: torch.Tensor) -> bool:
+    info = torch.iinfo(torch.int32)
+    return not tensor.numel() or bool((tensor.min() >= info.min) & (tensor.max() <= info.max))
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -146,7 +157,7 @@ class Site:
     """Where a leaf module is converted: its path, how it is called, and its parameters.
 
     `x_shape` is the shape of the first input without batch, `batch_axis` where torch had the batch in it (None:
-    nowhere).
+    nowhere, or, where `folded`, as a part of the first axis). `axis_name` is the name of the batch, where there is one.
     """
 
     path: str
@@ -155,6 +166,8 @@ class Site:
     form: Form
     dtype: torch.dtype
     weights: Weights
+    axis_name: str | None = None
+    folded: bool = False
 
     @property
     def batch_axis(self) -> int | None:

@@ -1,5 +1,6 @@
 """The layers of torch.nn."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -7,8 +8,12 @@ import equinox as eqx
 import jax
 from torch import nn
 
+from snnax import snn
+
+from ..dropout import FeatureDropout
 from ..leaf import Leaf
 from ..ops import conv_padding
+from ..steps import ChannelsSecond
 from ..weights import Site
 
 
@@ -166,11 +171,15 @@ def _build_pad(mode: str) -> Callable[[Any, Site], Any]:
 
 
 def _build_dropout(module: Any, site: Site) -> Any:
-    if module.training and module.p > 0:
-        raise LEAVES[type(module)].refuse(
-            site.path, "p", module.p, allowed="evaluation mode", advice="Call module.eval() before converting"
-        )
-    return eqx.nn.Identity()
+    if not module.training or module.p == 0:
+        return eqx.nn.Identity()
+    kind = type(module)
+    if kind is not nn.Dropout and site.batch_axis != 0:
+        raise LEAVES[kind].refuse(
+            site.path, "training", True, allowed="evaluation mode, or inputs whose first axis is the batch",
+            advice="Call module.eval() before converting",
+        )  # fmt: skip
+    return eqx.nn.Dropout(module.p) if kind is nn.Dropout else FeatureDropout(module.p)
 
 
 def _build_norm(op: str, *names: str) -> Callable[[Any, Site], Any]:
@@ -183,6 +192,37 @@ def _build_norm(op: str, *names: str) -> Callable[[Any, Site], Any]:
         return site.call(op, *names, eps=module.eps)
 
     return build
+
+
+def _build_batch_norm(module: Any, site: Site) -> Any:
+    """In evaluation mode a function of the running statistics; in training a layer that keeps them as its state."""
+    if not module.training:
+        return _build_norm("batch_norm", *_NORM)(module, site)
+    for option, allowed in (("track_running_stats", True), ("momentum", "a number")):
+        if not getattr(module, option):
+            raise LEAVES[type(module)].refuse(
+                site.path, option, getattr(module, option), allowed=str(allowed),
+                advice="Set it, or call module.eval() before converting",
+            )  # fmt: skip
+    if site.batch_axis not in (0, None):
+        raise LEAVES[type(module)].refuse(
+            site.path, "training", True, allowed="the batch as the first axis", advice="Permute before the layer"
+        )
+    norm = snn.BatchNorm(
+        module.num_features,
+        axis_name=site.axis_name,
+        momentum=module.momentum,
+        epsilon=module.eps,
+        use_weight=module.affine,
+        use_bias=module.affine,
+    )
+    names = {"mean": "running_mean", "var": "running_var"} | (
+        {"weight": "weight", "bias": "bias"} if module.affine else {}
+    )
+    norm = eqx.tree_at(
+        lambda norm: [getattr(norm, name) for name in names], norm, [site.parameter(key) for key in names.values()]
+    )
+    return norm if site.batch_axis == 0 else ChannelsSecond(norm)
 
 
 def _build_function(op: str, *options: str, parameters: tuple[str, ...] = ()) -> Callable[[Any, Site], Any]:
@@ -268,7 +308,7 @@ LEAVES = {
                  f"{_AVG_POOL} divisor_override", 2, 3),
         *_leaves("AdaptiveAvgPool", lambda n: _build_function(f"adaptive_avg_pool{n}d", "output_size"), "output_size"),
         *_leaves("LPPool", lambda n: _build_function(f"lp_pool{n}d", *_LP_POOL.split()), _LP_POOL),
-        *_leaves("BatchNorm", lambda _: _build_norm("batch_norm", *_NORM), _BATCH_NORM),
+        *_leaves("BatchNorm", lambda _: _build_batch_norm, _BATCH_NORM),
         *_leaves("InstanceNorm", lambda _: _build_instance_norm, _BATCH_NORM),
         _leaf(nn.LayerNorm, _build_function("layer_norm", "normalized_shape", "eps", parameters=_AFFINE),
               "normalized_shape eps elementwise_affine bias"),
@@ -277,8 +317,13 @@ LEAVES = {
         _leaf(nn.GroupNorm, _build_function("group_norm", "num_groups", "eps", parameters=_AFFINE),
               "num_groups num_channels eps affine bias"),
         _function(nn.LocalResponseNorm, "local_response_norm", "size alpha beta k"),
-        _leaf(nn.Dropout, _build_dropout, _DROPOUT),
-        *_leaves("Dropout", lambda _: _build_dropout, _DROPOUT),
+        *(
+            dataclasses.replace(leaf, draws=True)
+            for leaf in (
+                _leaf(nn.Dropout, _build_dropout, _DROPOUT),
+                *_leaves("Dropout", lambda _: _build_dropout, _DROPOUT),
+            )
+        ),
         _leaf(nn.AlphaDropout, _build_dropout, _DROPOUT),
         _leaf(nn.FeatureAlphaDropout, _build_dropout, _DROPOUT),
         *(
