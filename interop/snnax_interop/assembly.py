@@ -1,7 +1,5 @@
 """The finished network: its graphs, what goes into them, and what became of each module."""
 
-import dataclasses
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,7 +7,6 @@ import jax
 import torch
 
 from snnax import snn
-from snnax.surrogate import AbstractSurrogate
 
 from .blueprint import Blueprint, InputSpec, Key, Neuron, Out, Plain, Stage, Statistics
 from .converted import Converted, map_structure
@@ -17,9 +14,9 @@ from .errors import RecordingError, UnsupportedOptionError
 from .graphs import GraphBuilder
 from .network import NetworkBuilder
 from .recording import Ref, Tape
-from .report import ConversionReport, ConvertedModule
+from .report_building import conversion_report
 from .stage import StageBuilder
-from .steps import ChannelsSecond, Restart
+from .steps import ChannelsSecond
 from .weights import Weights, torch_dtype_name
 
 
@@ -68,7 +65,7 @@ def assemble(
         fixed=fixed,
         wide=dict(weights.wide),
         outside=outside,
-        report=_report(module, builder, notes),
+        report=conversion_report(module, builder, stages, notes),
     )  # fmt: skip
     return Converted(parameters, buffers, blueprint, torch_dtype_name(torch.empty(0, dtype=builder.dtype)))
 
@@ -225,59 +222,3 @@ def _is_tied(graph: snn.Graph) -> bool:
 
 def _skeleton(graph: Any, weights: Weights) -> Any:
     return jax.tree.map(weights.slot, graph)
-
-
-def _report(module: torch.nn.Module, builder: NetworkBuilder, notes: list[str]) -> ConversionReport:
-    rows = []
-    restarted = {
-        neuron.path
-        for stage in builder.stages
-        for node, neuron in stage.neurons.items()
-        if isinstance(stage.step.nodes[node], Restart)
-    }
-    for entry, layer in builder.report:
-        assert entry.leaf is not None
-        source = f"{entry.leaf.framework}.{entry.leaf.kind.__name__}"
-        target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
-        remark = "starts anew at every time step" if entry.path in restarted else ""
-        options = _options(builder.modules[entry.path], entry.leaf.options)
-        if isinstance(layer, snn.LIF):
-            options.append(f"surrogate={_shown(layer.firing.surrogate)}")
-        rows.append(ConvertedModule(entry.path, source, target, ", ".join(options), remark))
-    leaves = [path for path, child in module.named_modules() if path and not list(child.children())]
-    unused = [path for path in leaves if path not in builder.runs.tape.called]
-    notes = list(notes)
-    if unused:
-        notes.append(f"never called, kept for state_dict only: {', '.join(unused)}")
-    counts = [segment.count for segment in builder.runs.given.segments]
-    if builder.runs.lengths is None:
-        steps = " + ".join(map(str, counts))
-        notes.append(f"runs exactly {steps} time steps, as forward does")
-    if len(counts) > 1:
-        notes.append(f"{len(counts)} loops over time, of {', '.join(map(str, counts))} steps on the example")
-    return ConversionReport(tuple(rows), tuple(notes))
-
-
-def _shown(surrogate: AbstractSurrogate) -> str:
-    """A surrogate with its parameters, on one line."""
-    fields = [f"{each.name}={getattr(surrogate, each.name)}" for each in dataclasses.fields(surrogate)]
-    return f"{type(surrogate).__name__}({', '.join(fields)})"
-
-
-def _options(module: torch.nn.Module, names: tuple[str, ...]) -> list[str]:
-    """The options of a module that are not at their defaults."""
-    parameters = inspect.signature(type(module)).parameters
-    shown = []
-    for name in names:
-        value = getattr(module, name, None)
-        default = parameters[name].default if name in parameters else None
-        if isinstance(value, torch.Tensor):
-            if isinstance(default, bool):
-                continue  # `bias=True` made a parameter of this name
-            value = round(value.item(), 6) if value.ndim == 0 else f"{list(value.shape)}"
-        plain = all(
-            isinstance(item, bool | int | float | str) for item in (value if type(value) is tuple else (value,))
-        )
-        if plain and value != default:
-            shown.append(f"{name}={value}")
-    return shown

@@ -17,14 +17,19 @@ class ConvertedModule:
 
 @dataclasses.dataclass(frozen=True)
 class ConversionReport:
-    """How a network was converted; `str(report)` is a table.
+    """How a network was converted; `str(report)` shows the tree of its modules beside what they became, and the models.
 
-    `notes` holds what concerns the whole network, `verification` the comparison on the example input.
+    `modules` are the modules that were taken whole, `containers` those whose forward was recorded, `order` the paths of
+    all modules as torch lists them, `models` the nodes of each model with their sources. `notes` holds what concerns
+    the whole network, `verification` the comparison on the example input.
     """
 
     modules: tuple[ConvertedModule, ...]
     notes: tuple[str, ...]
     verification: str = ""
+    containers: tuple[ConvertedModule, ...] = ()
+    order: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.modules)
@@ -34,8 +39,10 @@ class ConversionReport:
 
     def __str__(self) -> str:
         header = ("module", "source", "snnax", "options", "notes")
-        rows = [(m.path or "(network)", m.source, m.target, m.options, m.notes) for m in self.modules]
-        lines = table(header, rows)
+        places = {path: place for place, path in enumerate(self.order)}
+        listed = sorted([*self.containers, *self.modules], key=lambda each: places.get(each.path, len(places)))
+        rows = [(m.path or "(network)", m.source, m.target, m.options, m.notes) for m in listed]
+        lines = [*table(header, rows), *self.models]
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join([*lines, *([self.verification] if self.verification else [])])
 

@@ -1,14 +1,15 @@
 """Where time runs on a tape: segments of equal time steps, one after the other.
 
 Python's own bytecode says where an iteration of a loop begins: a call that comes before the last one in the same
-activation of a function was reached by a jump back. Between such jumps lie blocks of calls; blocks that repeat are
-time steps. A stretch that steps neurons without repeating, such as the first step of a loop that does something else,
-is a segment of one step.
+activation of a function was reached by a jump back. Calls that repeat, from jump to jump, are time steps. A stretch
+that steps neurons without repeating, such as the first step of a loop that does something else, is a segment of one
+step.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -33,18 +34,35 @@ class Segment:
         return self.start + step * self.period + position
 
 
-@dataclasses.dataclass(frozen=True)
-class _Block:
-    """Calls between two jumps. `level` orders the loops whose iteration starts with it: smaller is further out."""
-
-    start: int
-    stop: int
-    token: int
-    level: tuple[int, int]
-    steps_neurons: bool
-
-
 Check = Callable[[Segment], object]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Calls:
+    """The calls of a tape: which are alike, which step a neuron, and where Python jumped back before a call.
+
+    The `levels` of these places order the loops whose iteration starts there: smaller is further out.
+    """
+
+    entries: list[Entry]
+    codes: np.ndarray
+    neurons: np.ndarray
+    levels: dict[int, tuple[int, int]]
+
+    @staticmethod
+    def of(entries: list[Entry]) -> "_Calls":
+        numbers: dict[Any, int] = {}
+        codes = [numbers.setdefault(entry.signature, len(numbers)) for entry in entries]
+        levels = {0: (0, 0), len(entries): _NO_LOOP}
+        for index, (before, after) in enumerate(itertools.pairwise(entries), 1):
+            level = _jump(before.place.frames, after.place.frames)
+            if level is not None:
+                levels[index] = level
+        neurons = np.array([entry.is_neuron for entry in entries], dtype=bool)
+        return _Calls(entries, np.array(codes, dtype=np.int64), neurons, levels)
+
+    def steps_neurons(self, start: int, stop: int) -> bool:
+        return bool(self.neurons[start:stop].any())
 
 
 def find_segments(tape: Tape, check: Check, check_plain: Callable[[list[Segment]], Check]) -> list[Segment]:
@@ -54,48 +72,43 @@ def find_segments(tape: Tape, check: Check, check_plain: Callable[[list[Segment]
     that steps neurons, that is the answer. Segments that step no neuron are as optional as their loops: calls that
     `check_plain(segments)` refuses are taken one by one.
     """
-    blocks = _blocks(tape.entries)
-    found = list(_stepping(tape, blocks, 0, len(blocks), check))
+    calls = _Calls.of(tape.entries)
+    found = list(_stepping(calls, 0, len(tape.entries), check))
     plain = check_plain(found)
     edges = [0, *(edge for each in found for edge in (each.start, each.stop)), len(tape.entries)]
-    gaps = zip(edges[::2], edges[1::2], strict=True)
-    for start, stop in list(gaps):
-        inside = [index for index, block in enumerate(blocks) if start <= block.start and block.stop <= stop]
-        if inside:
-            found += _plain(blocks, inside[0], inside[-1] + 1, plain)
+    for start, stop in list(zip(edges[::2], edges[1::2], strict=True)):
+        found += _plain(calls, start, stop, plain)
     return sorted(found, key=lambda each: each.start)
 
 
-def _stepping(tape: Tape, blocks: list[_Block], low: int, high: int, check: Check) -> Iterator[Segment]:
-    """The segments between two blocks that step neurons."""
-    if not any(block.steps_neurons for block in blocks[low:high]):
+def _stepping(calls: _Calls, start: int, stop: int, check: Check) -> Iterator[Segment]:
+    """The segments between two calls that step neurons."""
+    if not calls.steps_neurons(start, stop):
         return
     refusal: RecordingError | None = None
-    for first, period, count in _repetitions(blocks, low, high):
-        span = blocks[first : first + period * count]
-        if not any(block.steps_neurons for block in span):
+    for segment in _repetitions(calls, start, stop):
+        if not calls.steps_neurons(segment.start, segment.stop):
             continue
-        segment = Segment(span[0].start, (span[-1].stop - span[0].start) // count, count)
         try:
             check(segment)
         except RecordingError as error:
             refusal = refusal or error
             continue
-        yield from _stepping(tape, blocks, low, first, check)
+        yield from _stepping(calls, start, segment.start, check)
         yield segment
-        yield from _stepping(tape, blocks, first + period * count, high, check)
+        yield from _stepping(calls, segment.stop, stop, check)
         return
     if refusal is not None:
         raise refusal
-    yield from _single_steps(tape, blocks[low].start, blocks[high - 1].stop)
+    yield from _single_steps(calls, start, stop)
 
 
-def _single_steps(tape: Tape, start: int, stop: int) -> Iterator[Segment]:
+def _single_steps(calls: _Calls, start: int, stop: int) -> Iterator[Segment]:
     """A stretch without repetition, cut where a neuron is called again."""
     seen: set[str] = set()
     first = last = None
     for index in range(start, stop):
-        entry = tape.entries[index]
+        entry = calls.entries[index]
         if not entry.is_neuron:
             continue
         if first is not None and last is not None and entry.path in seen:
@@ -108,50 +121,55 @@ def _single_steps(tape: Tape, start: int, stop: int) -> Iterator[Segment]:
         yield Segment(first, last + 1 - first, 1)
 
 
-def _plain(blocks: list[_Block], low: int, high: int, check: Check) -> list[Segment]:
-    """The loops between two blocks that step no neuron."""
-    for first, period, count in _repetitions(blocks, low, high):
-        span = blocks[first : first + period * count]
-        segment = Segment(span[0].start, (span[-1].stop - span[0].start) // count, count)
+def _plain(calls: _Calls, start: int, stop: int, check: Check) -> list[Segment]:
+    """The loops between two calls that step no neuron."""
+    for segment in _repetitions(calls, start, stop):
         try:
             check(segment)
         except RecordingError:
             continue  # calls that repeat need not be time steps; one by one they are what they are
-        behind = first + period * count
-        return [*_plain(blocks, low, first, check), segment, *_plain(blocks, behind, high, check)]
+        before = _plain(calls, start, segment.start, check)
+        return [*before, segment, *_plain(calls, segment.stop, stop, check)]
     return []
 
 
 _MOST_ATTEMPTS = 16
 
 
-def _repetitions(blocks: list[_Block], low: int, high: int) -> list[tuple[int, int, int]]:
-    """Repeated blocks as `(first, period, count)`: those of neurons first, the longest, of the shortest period."""
-    codes = np.array([block.token for block in blocks[low:high]], dtype=np.int64)
+def _repetitions(calls: _Calls, low: int, high: int) -> list[Segment]:
+    """Calls that repeat: those of neurons first, the longest, of the shortest period."""
+    codes = calls.codes[low:high]
     found = []
     for period in _gaps(codes):
         for start, stop in _runs(codes[:-period] == codes[period:]):
-            covered = stop - start + period
-            if covered < 2 * period:
-                continue
-            # A run that is longer than whole iterations begins where its outermost loop does.
-            offset = min(range(covered % period + 1), key=lambda each: blocks[low + start + each].level)
-            first, count = low + start + offset, covered // period
-            span = blocks[first : first + period * count]
-            steps_neurons = any(block.steps_neurons for block in span)
-            found.append((not steps_neurons, span[0].start - span[-1].stop, period, first, count))
-    return [(first, period, count) for _, _, period, first, count in sorted(found)[:_MOST_ATTEMPTS]]
+            segment = _aligned(calls, low + start, stop - start + period, period)
+            if segment is not None:
+                plain = not calls.steps_neurons(segment.start, segment.stop)
+                found.append(((plain, segment.start - segment.stop, period, segment.start), segment))
+    return [segment for _, segment in sorted(found, key=lambda each: each[0])[:_MOST_ATTEMPTS]]
+
+
+def _aligned(calls: _Calls, start: int, covered: int, period: int) -> Segment | None:
+    """The whole iterations in a stretch of calls that repeat.
+
+    They begin where the outermost loop does, and end where Python jumps: a last one that goes on is another iteration.
+    """
+    offset = min(range(covered % period + 1), key=lambda each: calls.levels.get(start + each, _NOWHERE))
+    first, count = start + offset, covered // period
+    while count > 1 and first + count * period not in calls.levels:
+        count -= 1
+    return Segment(first, period, count) if count > 1 else None
 
 
 def _gaps(codes: np.ndarray) -> list[int]:
-    """Distances between neighbouring blocks of the same kind: the periods that a loop can have."""
+    """Distances between neighbouring calls of the same kind: the periods that a loop can have."""
     gaps: dict[int, None] = {}
     places: dict[int, list[int]] = {}
     for index, code in enumerate(codes.tolist()):
         places.setdefault(code, []).append(index)
     for each in places.values():
         gaps |= dict.fromkeys(b - a for a, b in itertools.pairwise(each))
-        # A body that repeats a block shows its period only as the sum of neighbouring gaps.
+        # A body that calls the same thing twice shows its period only as the sum of neighbouring gaps.
         gaps |= dict.fromkeys(place - each[0] for place in each[1:33])
     return sorted(gaps)
 
@@ -161,26 +179,11 @@ def _runs(same: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-# Blocks
-
-
-def _blocks(entries: list[Entry]) -> list[_Block]:
-    levels: dict[int, tuple[int, int]] = {0: (0, 0)} if entries else {}
-    for index in range(1, len(entries)):
-        level = _jump(entries[index - 1].place.frames, entries[index].place.frames)
-        if level is not None:
-            levels[index] = level
-    starts = list(levels)
-    tokens: dict[tuple, int] = {}
-    blocks = []
-    for start, stop in zip(starts, [*starts[1:], len(entries)], strict=True):
-        calls = entries[start:stop]
-        token = tokens.setdefault(tuple(entry.signature for entry in calls), len(tokens))
-        blocks.append(_Block(start, stop, token, levels[start], any(entry.is_neuron for entry in calls)))
-    return blocks
+# Jumps
 
 
 _NO_LOOP = (1 << 30, 0)
+_NOWHERE = (1 << 31, 0)
 
 
 def _jump(before: tuple[Frame, ...], after: tuple[Frame, ...]) -> tuple[int, int] | None:

@@ -1,0 +1,101 @@
+"""What became of each module, gathered from a finished network."""
+
+import dataclasses
+import inspect
+
+import torch
+
+from snnax import snn
+from snnax.surrogate import AbstractSurrogate
+
+from .blueprint import Stage
+from .call import Call
+from .network import NetworkBuilder
+from .report import ConversionReport, ConvertedModule
+from .steps import Restart
+
+
+def conversion_report(
+    module: torch.nn.Module, builder: NetworkBuilder, stages: tuple[Stage, ...], notes: list[str]
+) -> ConversionReport:
+    """The report of a finished network, without its verification."""
+    rows = []
+    restarted = {
+        neuron.path
+        for stage in builder.stages
+        for node, neuron in stage.neurons.items()
+        if isinstance(stage.step.nodes[node], Restart)
+    }
+    for entry, layer in builder.report:
+        assert entry.leaf is not None
+        source = f"{entry.leaf.framework}.{entry.leaf.kind.__name__}"
+        target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
+        remark = "starts anew at every time step" if entry.path in restarted else ""
+        options = _options(builder.modules[entry.path], entry.leaf.options)
+        if isinstance(layer, snn.LIF):
+            options.append(f"surrogate={_shown(layer.firing.surrogate)}")
+        rows.append(ConvertedModule(entry.path, source, target, ", ".join(options), remark))
+    leaves = [path for path, child in module.named_modules() if path and not list(child.children())]
+    unused = [path for path in leaves if path not in builder.runs.tape.called]
+    notes = list(notes)
+    if unused:
+        notes.append(f"never called, kept for state_dict only: {', '.join(unused)}")
+    counts = [segment.count for segment in builder.runs.given.segments]
+    if builder.runs.lengths is None:
+        steps = " + ".join(map(str, counts))
+        notes.append(f"runs exactly {steps} time steps, as forward does")
+    if len(counts) > 1:
+        notes.append(f"{len(counts)} loops over time, of {', '.join(map(str, counts))} steps on the example")
+    taken = {row.path for row in rows}
+    inside = {path for path in builder.modules if any(path.startswith(f"{each}.") for each in taken)}
+    called = builder.runs.tape.called
+    containers = tuple(
+        ConvertedModule(path, type(child).__name__, _kinds(stages) if not path else "", "")
+        for path, child in builder.modules.items()
+        if path in called and path not in taken and path not in inside
+    )
+    models = [line for number, stage in enumerate(stages) for line in _outline(number, stage, len(stages))]
+    return ConversionReport(
+        tuple(rows), tuple(notes), containers=containers, order=tuple(builder.modules), models=tuple(models)
+    )
+
+
+def _kinds(stages: tuple[Stage, ...]) -> str:
+    return " + ".join(type(stage.model).__name__ for stage in stages)
+
+
+def _outline(number: int, stage: Stage, count: int) -> list[str]:
+    """A model as its nodes and what they read, one line each."""
+    title = "model" if count == 1 else f"model {number + 1} of {count}"
+    lines = [f"{title}: {type(stage.model).__name__}"]
+    for name, sources in stage.model.wiring.sources:
+        node = stage.model.named_nodes[name]
+        kind = f"Call({node.op})" if isinstance(node, Call) else type(node).__name__
+        read = f" <- {', '.join(map(str, sources))}" if sources else ""
+        lines.append(f"  {name}: {kind}{read}")
+    return lines
+
+
+def _shown(surrogate: AbstractSurrogate) -> str:
+    """A surrogate with its parameters, on one line."""
+    fields = [f"{each.name}={getattr(surrogate, each.name)}" for each in dataclasses.fields(surrogate)]
+    return f"{type(surrogate).__name__}({', '.join(fields)})"
+
+
+def _options(module: torch.nn.Module, names: tuple[str, ...]) -> list[str]:
+    """The options of a module that are not at their defaults."""
+    parameters = inspect.signature(type(module)).parameters
+    shown = []
+    for name in names:
+        value = getattr(module, name, None)
+        default = parameters[name].default if name in parameters else None
+        if isinstance(value, torch.Tensor):
+            if isinstance(default, bool):
+                continue  # `bias=True` made a parameter of this name
+            value = round(value.item(), 6) if value.ndim == 0 else f"{list(value.shape)}"
+        plain = all(
+            isinstance(item, bool | int | float | str) for item in (value if type(value) is tuple else (value,))
+        )
+        if plain and value != default:
+            shown.append(f"{name}={value}")
+    return shown
