@@ -15,7 +15,7 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 
 def test_every_python_block_of_the_readme_runs_in_order(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict[str, Any] = {"__name__": "readme"}
     values = []
     for block in blocks:

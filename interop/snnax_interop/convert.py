@@ -17,7 +17,7 @@ from .leaf import Registry
 from .network import NetworkBuilder
 from .outside import outside_call
 from .recording import Tape, record
-from .variation import OtherBatch, OtherLength, direct_time_axes, other_batch, other_length
+from .variation import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
 from .weights import Weights, is_held, torch_dtype_name
 
 
@@ -151,13 +151,33 @@ def _convert(
 
     length, why = other_length(run, given, inputs)
     time_axes = direct_time_axes(given) | ({} if length is None else length.axes)
-    batch = other_batch(run, given, inputs, time_axes)
-    notes = [note for note in (batch.note, why) if note]
+    refusal: RecordingError | None = None
+    for batch in other_batches(run, given, inputs, time_axes):
+        notes = [note for note in (batch.note, why) if note]
+        try:
+            return _at_any_length(module, inputs, names, given, batch, length, notes, call is not None)
+        except RecordingError as error:
+            refusal = refusal or error  # the batch may be elsewhere
+    assert refusal is not None
+    raise refusal
+
+
+def _at_any_length(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    names: list[str],
+    given: Run,
+    batch: OtherBatch,
+    length: OtherLength | None,
+    notes: list[str],
+    outside: bool,
+) -> Converted:
+    """The network at any length; at that of the example only, where something is not known beyond it."""
     try:
-        return _built(module, inputs, names, given, batch, length, notes, call is not None)
+        return _built(module, inputs, names, given, batch, length, notes, outside)
     except LengthError as error:
-        notes.append(f"converted for exactly this length: {str(error).splitlines()[0]}")
-        return _built(module, inputs, names, given, batch, None, notes, call is not None)
+        notes = [*notes, f"converted for exactly this length: {str(error).splitlines()[0]}"]
+        return _built(module, inputs, names, given, batch, None, notes, outside)
 
 
 def _built(
@@ -200,9 +220,19 @@ def _verified(module: torch.nn.Module, converted: Converted, inputs: tuple[torch
 
     **Raises:** `EquivalenceError` when it differs from the module.
     """
-    checked = check_equivalence(module, converted, inputs, gradients=False)
+    given = tuple(_with_variation(x, spec) for x, spec in zip(inputs, converted.blueprint.inputs, strict=True))
+    checked = check_equivalence(module, converted, given, gradients=False)
     if checked.failed:
         raise EquivalenceError(
-            f"the conversion differs from the module on the example; please report this\n{checked}", report=checked
+            f"the conversion differs from the module on the example, or on other values; please report this\n{checked}",
+            report=checked,
         )
     return converted.with_verification(str(checked))
+
+
+def _with_variation(tensor: torch.Tensor, spec: InputSpec) -> torch.Tensor:
+    """An input with as many further samples, of other values: an example may be silent where it matters."""
+    if spec.batch_axis is None:
+        return tensor
+    others = tensor.flip([axis for axis in range(tensor.ndim) if axis != spec.batch_axis])
+    return torch.cat([tensor, others * 1.5 if tensor.is_floating_point() else others], spec.batch_axis)

@@ -346,7 +346,7 @@ class _Template:
     def arguments(self) -> tuple[Items, dict[str, Any]]:
         """All arguments of the call, filled."""
         entry = self.twins.entry
-        args = self.fill(*self._places_from_the_end())
+        args = self._items(*self._places_from_the_end())
         kwargs = {
             name: self.fill(value, *(other.kwargs[name] for other in self.twins.rest))
             for name, value in entry.kwargs.items()
@@ -379,9 +379,7 @@ class _Template:
         if isinstance(a, list | tuple):
             if self.network.is_series(a, self.builder.number):
                 return self._sequence(a, c)
-            if not (isinstance(b, list | tuple) and isinstance(c, list | tuple) and len(a) == len(b) == len(c)):
-                raise self._refuse(f"an argument has {len(a)} items here and another number at another length")
-            return Items(tuple(self.fill(*items) for items in zip(a, b, c, strict=True)))
+            return self._items(a, b, c)
         if isinstance(a, slice):
             parts = [self.fill(*(getattr(each, part) for each in (a, b, c))) for part in ("start", "stop", "step")]
             return Slice(*parts)
@@ -392,6 +390,11 @@ class _Template:
         if isinstance(a, torch.dtype | torch.device | torch.memory_format):
             return str(a)
         raise self._refuse(f"an argument is a {type(a).__name__}")
+
+    def _items(self, a: Any, b: Any, c: Any) -> Items:
+        if not (isinstance(b, list | tuple) and isinstance(c, list | tuple) and len(a) == len(b) == len(c)):
+            raise self._refuse(f"an argument has {len(a)} items here and another number at another length")
+        return Items(tuple(self.fill(*items) for items in zip(a, b, c, strict=True)))
 
     def aligned(self, out_axis: int | None, out_rank: int) -> bool:
         """Whether an elementwise function needs no batch axis: it lies at the same place, counted from the end."""

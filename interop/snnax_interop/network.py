@@ -21,7 +21,8 @@ from .weights import BATCH, Site, Weights
 class _Part:
     """Items of a list: `count` time steps of one or several values of a segment, or a single value of another place.
 
-    `moments` are those of the first step, in the order of the list; `stride` -1 is a list backwards in time.
+    `moments` are those of the first step, in the order of the list; `stride` leads from one step to the next, -1
+    backwards in time.
     """
 
     moments: tuple[Moment, ...]
@@ -37,8 +38,8 @@ class _Part:
     @property
     def steps(self) -> tuple[int, int]:
         """The first time step, and the one behind the last."""
-        first = self.moments[0].step
-        return (first, first + self.count) if self.stride > 0 else (first - self.count + 1, first + 1)
+        first, last = self.moments[0].step, self.moments[0].step + self.stride * (self.count - 1)
+        return min(first, last), max(first, last) + 1
 
 
 class NetworkBuilder:
@@ -342,7 +343,10 @@ class NetworkBuilder:
         counts = self._counts(segment)
         first, last = zip(part.steps, there.steps, strict=True)
         start = 0 if first == (0, 0) else self.place(*first, counts)
-        stop = None if last == counts else self.place(*last, counts)
+        # The next step of the list would be behind the end.
+        to_the_end = all(each + part.stride > count for each, count in zip(last, counts, strict=True))
+        stop = None if last == counts or to_the_end else self.place(*last, counts)
+        step = None if part.stride in (1, -1) else part.stride
         sources = [self._recorded(builder, segment, moment.value) for moment in part.moments]
         source = sources[0]
         if len(sources) > 1:
@@ -352,8 +356,8 @@ class NetworkBuilder:
             if (start, stop) != (0, None):
                 stacked_node = builder.node("getitem", call_of("getitem", Slice(start, stop, None)), [stacked_node])
             return builder.node("flatten", call_of("flatten", 0, 1), [stacked_node])
-        if (start, stop) != (0, None):
-            source = builder.node("getitem", call_of("getitem", Slice(start, stop, None)), [source])
+        if (start, stop, step) != (0, None, None):
+            source = builder.node("getitem", call_of("getitem", Slice(start, stop, step)), [source])
         return (
             source if part.stride > 0 else builder.node("reversed", call_of("getitem", Slice(None, None, -1)), [source])
         )
@@ -400,7 +404,10 @@ def _longest(found: Sequence[Moment | None], items: Sequence[Ref], start: int) -
     while together < len(found) and _same_step(found[together], first):
         together += 1
     width = together - start
-    candidates = [(runs(1, 1), 1, 1), (runs(1, -1), 1, -1), (runs(width, 1), width, 1)]
+    following = found[start + 1] if start + 1 < len(found) else None
+    stride = following.step - first.step if following is not None and following.value == first.value else 1
+    stride = stride if stride >= -1 and stride != 0 else 1
+    candidates = [(runs(1, stride), 1, stride), (runs(width, 1), width, 1)]
     count, width, stride = max(candidates, key=lambda each: (each[0] * each[1] if each[0] > 1 else 1, -each[1]))
     if count == 1:
         return _Part((first,), items[start])

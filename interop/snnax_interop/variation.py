@@ -175,37 +175,52 @@ def _doubled(tensor: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.cat([_extended(tensor, axis), tensor], axis)
 
 
-def other_batch(
+def other_batches(
     record: Recorder, given: Run, inputs: tuple[torch.Tensor, ...], time_axes: dict[int, int]
-) -> OtherBatch:
-    """A run with one more sample.
+) -> list[OtherBatch]:
+    """Runs with one more sample, one for each place where the batch may be.
+
+    It is the first axis that is not time; where no loop reads an input along its first axis, that may still be time,
+    and the batch the second.
 
     **Raises:** `RecordingError` where the module does something else then.
     """
-    axes = [0 if time_axes.get(number) != 0 else 1 for number in range(len(inputs))]
-    fits = all(axis < tensor.ndim for axis, tensor in zip(axes, inputs, strict=True))
-    sizes = {tensor.shape[axis] for axis, tensor in zip(axes, inputs, strict=True)} if fits else set()
-    none: list[int | None] = [None] * len(inputs)
-    if len(sizes) != 1:
-        return OtherBatch(None, none, (1, 1), "converted without a batch axis: the inputs have none in common")
-    (size,) = sizes
-    try:
-        other = record(tuple(_extended(tensor, axis) for tensor, axis in zip(inputs, axes, strict=True)))
-    except InteropError:
-        raise
-    except Exception as error:  # whatever user code raises on a batch size that it was not written for
-        first = str(error).strip().splitlines()
-        why = f"{type(error).__name__}: {first[0] if first else ''}"
-        note = f"converted for exactly this batch: with another batch size, forward raises {why}"
-        return OtherBatch(None, none, (1, 1), note)
-    entry = _first_difference(given.tape.entries, other.entries)
+    first = [0 if time_axes.get(number) != 0 else 1 for number in range(len(inputs))]
+    second = [axis if number in time_axes else 1 for number, axis in enumerate(first)]
+    found: list[OtherBatch] = []
+    refusal: InteropError | None = None
+    note = ""
+    for axes in [first] if first == second else [first, second]:
+        fits = all(axis < tensor.ndim for axis, tensor in zip(axes, inputs, strict=True))
+        sizes = {tensor.shape[axis] for axis, tensor in zip(axes, inputs, strict=True)} if fits else set()
+        if len(sizes) != 1:
+            note = note or "converted without a batch axis: the inputs have none in common"
+            continue
+        (size,) = sizes
+        try:
+            other = record(tuple(_extended(tensor, axis) for tensor, axis in zip(inputs, axes, strict=True)))
+            _check_same(given.tape, other)
+        except InteropError as error:
+            refusal = refusal or error
+        except Exception as error:  # whatever user code raises on a batch size that it was not written for
+            lines = str(error).strip().splitlines()
+            why = f"{type(error).__name__}: {lines[0] if lines else ''}"
+            note = note or f"converted for exactly this batch: with another batch size, forward raises {why}"
+        else:
+            found.append(OtherBatch(Run(other, given.segments), list(axes), (size, size + 1)))
+    if refusal is not None and not found:
+        raise refusal
+    return found or [OtherBatch(None, [None] * len(inputs), (1, 1), note)]
+
+
+def _check_same(given: Tape, other: Tape) -> None:
+    entry = _first_difference(given.entries, other.entries)
     if entry is not None:
         raise RecordingError(
             f"forward does something else with another batch size or other values: at {entry.name}\n  {entry.line}\n"
             "Allowed: control flow on settings and lengths. Use torch.where or masks for decisions on values",
             path=entry.path,
         )
-    return OtherBatch(Run(other, given.segments), list(axes), (size, size + 1))
 
 
 def _first_difference(first: list[Entry], second: list[Entry]) -> Entry | None:
