@@ -194,14 +194,9 @@ class RandomModule(Net):
         return nn.Linear(4, 4)(self.fc(x[t]))
 
 
-class FunctionalDropout(Net):
-    def current(self, x, t, mem):
-        return F.dropout(self.fc(x[t]), 0.3, training=True)
-
-
-class Dropout(Net):
+class AlphaDropout(Net):
     def make_extra(self):
-        return nn.Dropout(0.3)
+        return nn.AlphaDropout(0.3)
 
     def current(self, x, t, mem):
         return self.extra(self.fc(x[t]))
@@ -213,14 +208,8 @@ class Dropout(Net):
         (Rand, "", "rand draws random numbers inside forward", "self.fc(x[t]) + torch.rand(4)"),
         (RandLike, "", "rand_like draws random numbers inside forward", "return torch.rand_like(x[0])"),
         (Bernoulli, "", "bernoulli draws random numbers inside forward", "torch.bernoulli(x[t] / 6)"),
-        (
-            FunctionalDropout,
-            "",
-            "dropout draws random numbers inside forward",
-            "F.dropout(self.fc(x[t]), 0.3, training",
-        ),
         (RandomModule, "", "draws random numbers inside forward", "return nn.Linear(4, 4)(self.fc(x[t]))"),
-        (Dropout, "extra", r"Dropout.*draws random numbers inside forward", "return self.extra(self.fc(x[t]))"),
+        (AlphaDropout, "extra", r"AlphaDropout.*draws random numbers inside forward", "return self.extra(self.fc(x[t]))"),
     ],
 )
 def test_random_numbers_are_refused(kind, path, match, line):
@@ -228,8 +217,8 @@ def test_random_numbers_are_refused(kind, path, match, line):
     assert "module.eval()" in str(error)
 
 
-def test_dropout_in_evaluation_mode_converts():
-    assert len(from_torch(Dropout().eval(), (sequence(),)).report) >= 2
+def test_alpha_dropout_in_evaluation_mode_converts():
+    assert len(from_torch(AlphaDropout().eval(), (sequence(),)).report) >= 2
 
 
 # Gradients and hooks of the user's own

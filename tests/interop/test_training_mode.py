@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from snnax_interop import RecordingError, UnsupportedOptionError, check_equivalence, from_torch, state_dict, to_jax
+from snnax_interop import UnsupportedOptionError, check_equivalence, from_torch, state_dict, to_jax
 
 
 def frames(time: int = 6, batch: int = 5, seed: int = 1) -> torch.Tensor:
@@ -206,14 +206,3 @@ def test_training_with_dropout_and_statistics_reaches_every_parameter():
     found = state_dict(gradients)
     assert all(found[key].abs().max() > 0 for key in ("conv.weight", "bn2.weight", "bn2.bias", "fc.weight"))
     assert state_dict(updated)["bn2.num_batches_tracked"] == 6
-
-
-@pytest.mark.parametrize("kind", [nn.AlphaDropout, nn.FeatureAlphaDropout])
-def test_alpha_dropout_is_refused_in_training(kind):
-    class Alpha(Dropped):
-        def __init__(self):
-            super().__init__(0.0)
-            self.elements = kind(0.5)
-
-    with pytest.raises(RecordingError, match="draws random numbers"):
-        from_torch(Alpha().train(), (frames(),))
