@@ -112,7 +112,7 @@ def _stage(builder: NetworkBuilder, stage: StageBuilder, renamed: list[Mapping[s
     stage.step.prune([*recorded, *stage.neurons])
     model, names = _model(stage, recorded)
     initial = tuple(
-        (names.get(name, name), field, *_keys([key], renamed)) for (name, field), key in stage.initial.items()
+        (names.get(name, name), field, _keys([key], renamed)[0]) for (name, field), key in stage.initial.items()
     )
     found = Stage(
         before=before,

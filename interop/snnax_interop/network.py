@@ -1,6 +1,5 @@
 """From runs to native graphs: for a time step of each segment, for what is computed before it, and for the end."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,33 +12,9 @@ from .graphs import GraphBuilder, Twins, call_of
 from .progressions import Length, Table, fit_progression
 from .recording import Entry, Ref, Tape, refs
 from .rolling import Moment, Produced, Sliced, Window, is_same, outputs_of
+from .series import Part, parts_of
 from .stage import StageBuilder
 from .weights import BATCH, Site, Weights
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """Items of a list: `count` time steps of one or several values of a segment, or a single value of another place.
-
-    `moments` are those of the first step, in the order of the list; `stride` leads from one step to the next, -1
-    backwards in time.
-    """
-
-    moments: tuple[Moment, ...]
-    ref: Ref
-    count: int = 1
-    stride: int = 1
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """What is the same whatever the length is."""
-        return (self.stride, *((moment.segment, moment.value) for moment in self.moments))
-
-    @property
-    def steps(self) -> tuple[int, int]:
-        """The first time step, and the one behind the last."""
-        first, last = self.moments[0].step, self.moments[0].step + self.stride * (self.count - 1)
-        return min(first, last), max(first, last) + 1
 
 
 class NetworkBuilder:
@@ -286,9 +261,9 @@ class NetworkBuilder:
             "stack", Call((), "stack", Items((steps, write.axis)), (), in_axes, out_axes), [sequence]
         )
         counts = self._counts(stage.number)
-        sizes = tuple(
-            run.tape.shape(target)[write.axis]
-            for run, target in ((self.runs.given, initial), (self.runs.there, initial_there))
+        sizes = (
+            self.runs.tape.shape(initial)[write.axis],
+            self.runs.there.tape.shape(initial_there)[write.axis],
         )
         there = stage.body_there.writes[value.position]
         if write.start == 0 and counts == sizes:
@@ -311,12 +286,12 @@ class NetworkBuilder:
         found = [self.runs.given.moments.get(item.index) for item in items]
         if any(each is not None and each.segment >= number for each in found):
             return False
-        return any(part.count > 1 for part in _parts(items, self.runs.given.moments))
+        return any(part.count > 1 for part in parts_of(items, self.runs.given.moments))
 
     def sequence(self, builder: GraphBuilder, items: Sequence[Ref], there: Sequence[Ref]) -> Any:
         """The source, in a plain graph, of a list of values over time."""
-        parts = _parts(items, self.runs.given.moments)
-        others = _parts(there, self.runs.there.moments)
+        parts = parts_of(items, self.runs.given.moments)
+        others = parts_of(there, self.runs.there.moments)
         if [part.kind for part in parts] != [part.kind for part in others]:
             raise RecordingError(
                 "a list of values over time is another list at another length. Allowed: the same values"
@@ -336,7 +311,7 @@ class NetworkBuilder:
         """The key of a list of values over time, as it is before segment `number`."""
         return self.key(number, self.sequence(self.plain[number], items, there))
 
-    def _part(self, builder: GraphBuilder, part: _Part, there: _Part) -> Any:
+    def _part(self, builder: GraphBuilder, part: Part, there: Part) -> Any:
         if not part.moments:
             return builder.node("unsqueeze", call_of("unsqueeze", 0), [builder.value(part.ref, there.ref)])
         segment = part.moments[0].segment
@@ -373,58 +348,6 @@ class NetworkBuilder:
         if found is None:
             raise LengthError(f"the loop runs {counts[0]} and {counts[1]} steps at the lengths {lengths}")
         return found
-
-
-def _parts(items: Sequence[Ref], moments: dict[int, Moment]) -> list[_Part]:
-    """A list cut into pieces that follow each other in time."""
-    found = [moments.get(ref.index) for ref in items]
-    parts: list[_Part] = []
-    start = 0
-    while start < len(items):
-        part = _longest(found, items, start)
-        parts.append(part)
-        start += part.count * max(len(part.moments), 1)
-    return parts
-
-
-def _longest(found: Sequence[Moment | None], items: Sequence[Ref], start: int) -> _Part:
-    """The longest piece of a list that begins at a place."""
-    first = found[start]
-    if first is None:
-        return _Part((), items[start])
-
-    def runs(width: int, stride: int) -> int:
-        """How many steps of so many values follow each other."""
-        count = 1
-        while all(_follows(found, start + each, width * count, stride * count) for each in range(width)):
-            count += 1
-        return count
-
-    together = start
-    while together < len(found) and _same_step(found[together], first):
-        together += 1
-    width = together - start
-    following = found[start + 1] if start + 1 < len(found) else None
-    stride = following.step - first.step if following is not None and following.value == first.value else 1
-    stride = stride if stride >= -1 and stride != 0 else 1
-    candidates = [(runs(1, stride), 1, stride), (runs(width, 1), width, 1)]
-    count, width, stride = max(candidates, key=lambda each: (each[0] * each[1] if each[0] > 1 else 1, -each[1]))
-    if count == 1:
-        return _Part((first,), items[start])
-    cycle = tuple(moment for moment in found[start : start + width] if moment is not None)
-    return _Part(cycle, items[start + width * count - 1], count, stride)
-
-
-def _same_step(moment: Moment | None, first: Moment) -> bool:
-    return moment is not None and (moment.segment, moment.step) == (first.segment, first.step)
-
-
-def _follows(found: Sequence[Moment | None], place: int, distance: int, steps: int) -> bool:
-    """Whether the item so far behind a place is the same value so many steps later."""
-    if place + distance >= len(found):
-        return False
-    first, later = found[place], found[place + distance]
-    return first is not None and later == dataclasses.replace(first, step=first.step + steps)
 
 
 def _stepped(runs: Runs) -> set[int]:

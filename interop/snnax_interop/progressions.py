@@ -182,11 +182,11 @@ def _power(rows: Sequence[Sequence[Any]]) -> list[Progression]:
     for from_end, row, first in _ends(rows):
         if not all(value > 0 for value in row):
             continue
-        for kind, ratio, sign in (("power", row[1] / row[0], 1), ("falling", row[0] / row[1], -1)):
-            for step, value in enumerate(row):
-                if math.isclose(value, ratio, rel_tol=1e-9):
-                    k = first + step
-                    found.append(Progression(kind, from_end, 1 - sign * k, value))
+        for step, value in enumerate(row):
+            if math.isclose(value, row[1] / row[0], rel_tol=1e-9):
+                found.append(Progression("power", from_end, 1 - (first + step), value))
+            if math.isclose(value, row[0] / row[1], rel_tol=1e-9):
+                found.append(Progression("falling", from_end, 1 + (first + step), value))
     return found
 
 

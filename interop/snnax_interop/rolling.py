@@ -249,7 +249,7 @@ class _Rolling:
         given = [None if _is_beginning(self.tape, each) else each.state_in for each in steps]
         fields = len(entry.state_out)
         if all(state is None for state in given):
-            return None if len(steps) > 1 else [None] * fields
+            return None if len(steps) > 1 else [None for _ in range(fields)]
         if any(state is None for state in given[1:]):
             raise RecordingError(
                 f"the state of '{entry.path}' is reset at some time steps only\n  {entry.line}\n"
@@ -344,7 +344,8 @@ def _unbound(tape: Tape, segment: Segment) -> dict[int, tuple[Sliced, int]]:
         size = "split_size_or_sections" if name == "split" else "chunks"
         names = ("input", "dim") if name == "unbind" else ("input", size, "dim")
         arguments = dict(zip(names, entry.args, strict=False)) | entry.kwargs
-        base, dim = arguments.get("input", arguments.get("tensor")), arguments.get("dim", 0)
+        base = arguments["input"] if "input" in arguments else arguments["tensor"]
+        dim = arguments.get("dim", 0)
         axis = dim % len(tape.shape(base))
         start = 0
         for ref in outputs_of(entry):

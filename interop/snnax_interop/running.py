@@ -21,8 +21,8 @@ class Results(NamedTuple):
 
     outputs: list[Any]
     states: dict[str, Any]
-    spikes: dict[str, Array]
-    statistics: dict[str, Array]
+    spikes: dict[str, Any]
+    statistics: Any
 
 
 def length_of(blueprint: Blueprint, inputs: Sequence[Any]) -> int:

@@ -110,14 +110,15 @@ class StageBuilder:
 
     def written_target(self, position: int) -> tuple[Ref, Ref]:
         """The tensor that a write starts from, here and in the run of another length."""
-        targets = [body.arguments[position][0] for body in (self.body, self.body_there)]
-        if not all(isinstance(each, Carried) and isinstance(each.initials[0], Ref) for each in targets):
-            raise RecordingError(
-                f"the loop writes into another tensor at every step\n  {self.body.entries[position].line}\n"
-                "Allowed: one tensor that is filled"
-            )
-        here, there = targets
-        return here.initials[0], there.initials[0]
+        here, there = (body.arguments[position][0] for body in (self.body, self.body_there))
+        if isinstance(here, Carried) and isinstance(there, Carried):
+            first, first_there = here.initials[0], there.initials[0]
+            if isinstance(first, Ref) and isinstance(first_there, Ref):
+                return first, first_there
+        raise RecordingError(
+            f"the loop writes into another tensor at every step\n  {self.body.entries[position].line}\n"
+            "Allowed: one tensor that is filled"
+        )
 
     # Where arguments come from
 
@@ -286,7 +287,7 @@ class StageBuilder:
     def _previous(self, late: _Late) -> Any:
         value, initials = late.here.value, list(zip(late.here.initials, late.there.initials, strict=True))
         source = self._made(value)
-        if isinstance(source, _Late):
+        if isinstance(source, _Late | snn.Previous):
             source = self._held(self._settled(source))
         entry = self.body.entries[value.position]
         made = entry.state_out if value.is_state else outputs_of(entry)
@@ -294,6 +295,7 @@ class StageBuilder:
         for number, (here, there) in enumerate(reversed(initials)):
             if number:
                 source = self._held(source)
+            assert not isinstance(source, snn.Previous)
             edge = snn.Previous(source, shape)
             if here is None and late.first is not None:
                 key = self.network.key(self.number, self.network.plain[self.number].node("first", late.first, []))

@@ -57,7 +57,8 @@ def full_like(input, fill_value, dtype=None) -> Array:
 def arange(*args, start=0, end=None, step=1, dtype=None) -> Array:
     bounds = args if end is None else (start, end, *args)
     bounds = (0, *bounds) if len(bounds) == 1 else bounds
-    return _typed(jnp.arange(*bounds) if len(bounds) == 3 else jnp.arange(*bounds, step), dtype)
+    first, stop, step = bounds if len(bounds) == 3 else (*bounds, step)
+    return _typed(jnp.arange(first, stop, step), dtype)
 
 
 def linspace(start, end, steps, dtype=None) -> Array:
