@@ -21,3 +21,11 @@ def forget_compiled_programs():
     maps = pathlib.Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 10_000:
         jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+    """Most of the time goes into compiling programs that run once. A module that wants them fast overrides this."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

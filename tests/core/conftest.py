@@ -11,14 +11,6 @@ def strict_promotion():
         yield
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Most of the time goes into compiling programs that run once. A module that wants them fast overrides this."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def x64():
     """Double precision, where results are compared with closed forms."""

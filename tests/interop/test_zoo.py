@@ -24,15 +24,19 @@ GROUPS = [zoo_time, zoo_loops, zoo_state, zoo_memory, zoo_structure, zoo_tensors
 CASES = {name: case for group in GROUPS for name, case in group.CASES.items()}
 
 by_case = pytest.mark.parametrize("name", CASES)
-by_shape = pytest.mark.parametrize(
-    ("name", "shape"),
-    [
-        pytest.param(name, shape, id=f"{name}-{shape}")
-        for name, case in CASES.items()
-        for shape in ("example", "other_batch", "other_length")
-        if getattr(case, shape) is not None
-    ],
-)
+
+
+def by_shape(*shapes: str) -> pytest.MarkDecorator:
+    """All cases with those of these shapes that they have."""
+    return pytest.mark.parametrize(
+        ("name", "shape"),
+        [
+            pytest.param(name, shape, id=f"{name}-{shape}")
+            for name, case in CASES.items()
+            for shape in shapes
+            if getattr(case, shape) is not None
+        ],
+    )
 
 
 @functools.cache
@@ -58,7 +62,7 @@ def test_no_name_is_given_twice():
     assert len(CASES) == sum(len(group.CASES) for group in GROUPS)
 
 
-@by_shape
+@by_shape("example", "other_batch", "other_length")
 def test_the_torch_side_spikes_everywhere_and_has_gradients_for_all_parameters(name, shape):
     """A network that is silent, or ignores a parameter, would show nothing."""
     case = CASES[name]
@@ -91,7 +95,7 @@ def test_the_example_runs_in_the_precision_of_the_module(name):
     assert all(bool(torch.isfinite(out).all()) for out in tensors_of(run.outputs))
 
 
-@by_shape
+@by_shape("other_batch", "other_length")
 def test_a_network_of_the_zoo_computes_the_same(name, shape):
     case = CASES[name]
     inputs = case.inputs(getattr(case, shape), 11)
