@@ -74,6 +74,7 @@ _CONTAINERS = {
     "torch.nn.utils.parametrize.ParametrizationList",
     "torch.nn.utils.parametrizations._WeightNorm",
     "torch.nn.utils.parametrizations._SpectralNorm",
+    "torch.nn.modules.transformer.Transformer",
     "torch.nn.modules.transformer.TransformerEncoderLayer",
     "torch.nn.modules.transformer.TransformerDecoderLayer",
     "torch.nn.modules.transformer.TransformerEncoder",

@@ -26,7 +26,7 @@ LAYERS = {
 }
 # Imported by interop/snnax_interop/frameworks/<name>.py, and nowhere else.
 FRAMEWORKS = {"snntorch", "norse", "spikingjelly", "sinabs"}
-OPTIONAL = {*FRAMEWORKS, "tonic", "nir", "torch2jax"}
+OPTIONAL = {*FRAMEWORKS, "tonic", "nir"}
 
 
 def module_name(path: Path) -> str:

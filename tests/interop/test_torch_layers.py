@@ -24,6 +24,7 @@ ROWS: list[tuple[type, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
     (nn.Linear, (6, 5), {}, VECTOR),
     (nn.Linear, (9, 5), {"bias": False}, SIGNAL),
     (nn.Embedding, (7, 5), {"padding_idx": 2}, (3,)),
+    (nn.SyncBatchNorm, (4,), {"eps": 1e-3}, IMAGE),
     (nn.LayerNorm, ([6, 8],), {"eps": 1e-3}, IMAGE),
     (nn.LayerNorm, (6,), {"bias": False}, VECTOR),
     (nn.LayerNorm, (6,), {"elementwise_affine": False}, VECTOR),
@@ -313,8 +314,22 @@ def test_a_recurrent_layer_before_and_behind_the_loop_computes_what_torch_does(b
             _call("x", mask="causal"),
         ),
         (lambda: nn.TransformerDecoderLayer(4, 2, 5, batch_first=True), _call("x", "y")),
+        (
+            lambda: nn.Transformer(
+                4,
+                2,
+                1,
+                1,
+                5,
+                batch_first=True,
+                custom_encoder=nn.TransformerEncoder(
+                    nn.TransformerEncoderLayer(4, 2, 5, batch_first=True), 1, enable_nested_tensor=False
+                ),
+            ),
+            _call("x", "y"),
+        ),
     ],
-    ids=["encoder layer", "encoder", "decoder layer"],
+    ids=["encoder layer", "encoder", "decoder layer", "transformer"],
 )
 def test_transformers_are_recorded_as_what_they_are_made_of(build, call):
     module = network(build, Network, call)

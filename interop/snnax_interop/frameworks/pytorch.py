@@ -213,12 +213,11 @@ def _build_batch_norm(module: Any, site: Site) -> Any:
         axis_name=site.axis_name,
         momentum=module.momentum,
         epsilon=module.eps,
-        use_weight=module.affine,
-        use_bias=module.affine,
+        use_weight=module.weight is not None,
+        use_bias=module.bias is not None,
     )
-    names = {"mean": "running_mean", "var": "running_var"} | (
-        {"weight": "weight", "bias": "bias"} if module.affine else {}
-    )
+    names = {"mean": "running_mean", "var": "running_var"}
+    names |= {name: name for name in _AFFINE if getattr(module, name) is not None}
     norm = eqx.tree_at(
         lambda norm: [getattr(norm, name) for name in names], norm, [site.parameter(key) for key in names.values()]
     )
@@ -309,6 +308,7 @@ LEAVES = {
         *_leaves("AdaptiveAvgPool", lambda n: _build_function(f"adaptive_avg_pool{n}d", "output_size"), "output_size"),
         *_leaves("LPPool", lambda n: _build_function(f"lp_pool{n}d", *_LP_POOL.split()), _LP_POOL),
         *_leaves("BatchNorm", lambda _: _build_batch_norm, _BATCH_NORM),
+        _leaf(nn.SyncBatchNorm, _build_batch_norm, f"{_BATCH_NORM} process_group"),
         *_leaves("InstanceNorm", lambda _: _build_instance_norm, _BATCH_NORM),
         _leaf(nn.LayerNorm, _build_function("layer_norm", "normalized_shape", "eps", parameters=_AFFINE),
               "normalized_shape eps elementwise_affine bias"),
