@@ -1,6 +1,5 @@
 """`from_torch`: record, re-roll, build, transfer weights, verify."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from .outside import outside_call
 from .recording import Tape, record
 from .variation import OtherBatch, OtherLength, direct_time_axes, other_batch, other_length
 from .weights import Weights, is_held, torch_dtype_name
+from .wrappers import signature
 
 
 LoopPlace = Literal["inside", "outside", "auto"]
@@ -125,7 +125,7 @@ def _checked_arguments(module: Any, example_inputs: Any, loop: str) -> tuple[tor
 def _input_names(module: torch.nn.Module, count: int) -> list[str]:
     parameters = [
         each.name
-        for each in inspect.signature(module.forward).parameters.values()
+        for each in signature(module).parameters.values()
         if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
     ]
     return parameters[:count] if len(parameters) >= count else [f"input{number}" for number in range(count)]

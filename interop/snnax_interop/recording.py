@@ -23,6 +23,7 @@ from . import outside
 from .bytecode import instruction
 from .errors import RecordingError, UnsupportedModuleError
 from .leaf import Leaf, NeuronCall, Registry
+from .wrappers import eager
 
 
 @dataclasses.dataclass(frozen=True)
@@ -435,6 +436,7 @@ def record(
     hooks = torch.nn.modules.module
     with contextlib.ExitStack() as stack:
         stack.enter_context(preserved(module))
+        stack.enter_context(eager())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.enable_grad())
         registry.reset_states(module)
