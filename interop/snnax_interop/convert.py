@@ -11,6 +11,7 @@ from .converted import Converted, InputSpec
 from .equivalence import check_equivalence, record_double
 from .errors import EquivalenceError, LengthError, RecordingError, TransferError
 from .frameworks import registry_for
+from .hooks import refuse_unseen
 from .leaf import Registry
 from .network import NetworkBuilder
 from .outside import outside_call
@@ -102,6 +103,7 @@ def _checked_arguments(module: Any, example_inputs: Any, loop: str) -> tuple[tor
         raise TypeError(
             f"example_inputs must be a tuple of torch tensors, as for module(*example_inputs), found {kinds}"
         )
+    refuse_unseen(module)
     tensors = {**dict(module.named_parameters()), **{f"input {number}": tensor for number, tensor in enumerate(inputs)}}
     for name, tensor in tensors.items():
         if not is_held(tensor.dtype):

@@ -9,6 +9,7 @@ import torch
 from torch.nn.utils.parametrize import is_parametrized
 
 from .errors import UnsupportedModuleError, UnsupportedOptionError
+from .hooks import refuse_module_hooks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +102,7 @@ class Registry:
         """
         kind = type(module)
         leaf = self.leaves.get(kind)
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise UnsupportedModuleError(
-                f"the {kind.__name__} has forward hooks, which may change what it computes. Remove them "
-                "(handle.remove()) before converting",
-                path=path,
-            )
+        refuse_module_hooks(module, path)
         if leaf is not None:
             return leaf
         if full_name(kind) in _CONTAINERS:
