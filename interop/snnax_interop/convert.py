@@ -1,6 +1,5 @@
 """`from_torch`: record, re-roll, build, transfer weights, verify."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -13,12 +12,14 @@ from .converted import Converted
 from .equivalence import check_equivalence, record_double
 from .errors import EquivalenceError, LengthError, RecordingError, TransferError
 from .frameworks import registry_for
+from .hooks import refuse_unseen
 from .leaf import Registry
 from .network import NetworkBuilder
 from .outside import outside_call
 from .recording import Tape, record
 from .variation import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
 from .weights import Weights, is_held, torch_dtype_name
+from .wrappers import signature
 
 
 LoopPlace = Literal["inside", "outside", "auto"]
@@ -103,6 +104,7 @@ def _checked_arguments(module: Any, example_inputs: Any, loop: str) -> tuple[tor
         raise TypeError(
             f"example_inputs must be a tuple of torch tensors, as for module(*example_inputs), found {kinds}"
         )
+    refuse_unseen(module)
     tensors = {**dict(module.named_parameters()), **{f"input {number}": tensor for number, tensor in enumerate(inputs)}}
     for name, tensor in tensors.items():
         if not is_held(tensor.dtype):
@@ -126,7 +128,7 @@ def _checked_arguments(module: Any, example_inputs: Any, loop: str) -> tuple[tor
 def _input_names(module: torch.nn.Module, count: int) -> list[str]:
     parameters = [
         each.name
-        for each in inspect.signature(module.forward).parameters.values()
+        for each in signature(module).parameters.values()
         if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
     ]
     return parameters[:count] if len(parameters) >= count else [f"input{number}" for number in range(count)]

@@ -9,6 +9,7 @@ import torch
 from torch.nn.utils.parametrize import is_parametrized
 
 from .errors import UnsupportedModuleError, UnsupportedOptionError
+from .hooks import refuse_module_hooks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,7 @@ _CONTAINERS = {
     "torch.nn.modules.container.ModuleList",
     "torch.nn.modules.container.ModuleDict",
     "torch.nn.parallel.data_parallel.DataParallel",
+    "torch._dynamo.eval_frame.OptimizedModule",
     "torch.nn.utils.parametrize.ParametrizationList",
     "torch.nn.utils.parametrizations._WeightNorm",
     "torch.nn.utils.parametrizations._SpectralNorm",
@@ -83,6 +85,10 @@ _CONTAINERS = {
 }
 
 _LIBRARIES = ("torch", "snntorch", "norse", "spikingjelly", "sinabs")
+
+
+def full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 class Registry:
@@ -99,14 +105,11 @@ class Registry:
         """
         kind = type(module)
         leaf = self.leaves.get(kind)
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise UnsupportedModuleError(
-                f"the {kind.__name__} has forward hooks, which may change what it computes. Remove them "
-                "(handle.remove()) before converting",
-                path=path,
-            )
+        refuse_module_hooks(module, path)
         if leaf is not None:
             return leaf
+        if full_name(kind) in _CONTAINERS:
+            return None
         if is_parametrized(module):
             # torch makes a subclass whose parameters are computed: the layer's own forward is recorded.
             kind = type(module).__mro__[1]
@@ -114,7 +117,7 @@ class Registry:
             if parent is not None and parent.split_call is None:
                 return None
         library = kind.__module__.split(".")[0]
-        if library in _LIBRARIES and f"{kind.__module__}.{kind.__qualname__}" not in _CONTAINERS:
+        if library in _LIBRARIES and full_name(kind) not in _CONTAINERS:
             known = sorted(each.__name__ for each in self.leaves if each.__module__.split(".")[0] == library)
             raise UnsupportedModuleError(
                 f"{library}'s {kind.__name__} cannot be converted. Allowed of {library}: {', '.join(known)}. "

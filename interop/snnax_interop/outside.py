@@ -1,11 +1,12 @@
 """Networks that are called once per time step, with the loop in the caller's code."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
+
+from .wrappers import signature
 
 
 def outside_call(module: torch.nn.Module, count: int) -> Callable[..., Any]:
@@ -14,7 +15,7 @@ def outside_call(module: torch.nn.Module, count: int) -> Callable[..., Any]:
     Where forward takes further arguments that default to None and returns as many values behind its first, those are
     states: what a call returns is passed to the next one.
     """
-    parameters = list(inspect.signature(module.forward).parameters.values())[count:]
+    parameters = list(signature(module).parameters.values())[count:]
     optional = [each for each in parameters if each.default is None and each.kind is each.POSITIONAL_OR_KEYWORD]
 
     def call(*sequences: torch.Tensor) -> Any:

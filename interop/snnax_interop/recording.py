@@ -23,7 +23,9 @@ from . import outside
 from .bytecode import instruction
 from .dropout import DRAWING
 from .errors import RecordingError, UnsupportedModuleError
+from .forbidden import fault_of, is_in_place
 from .leaf import Leaf, NeuronCall, Registry
+from .wrappers import eager
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +186,8 @@ class _Recorder:
         self.refs: dict[int, Ref] = {}
         self.storages: dict[int, set[int]] = {}
         self.names: dict[int, str] = {}
+        self.own: dict[int, str] = {}  # parameters and buffers as they are shown, by identity
+        self.settings = {id(child): settings_of(child, registry) for child in module.modules()}
         self.dependent: set[int] = set()
         self.parametric: set[int] = set()
         self.called: set[str] = set()
@@ -194,9 +198,10 @@ class _Recorder:
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
             if id(tensor) not in self.refs:
                 ref = self.new(tensor)
-                self.names[ref.index] = name
                 if isinstance(tensor, torch.nn.Parameter):
                     self.parametric.add(ref.index)
+                self.names[ref.index] = name
+                self.own[id(tensor)] = f"{'parameter' if ref.index in self.parametric else 'buffer'} '{name}'"
 
     # Values
 
@@ -270,11 +275,16 @@ class _Recorder:
         if self.paused:
             return function(*args, **kwargs)
         name = base_name(function)
-        if name in _METADATA:
+        if name in _METADATA and function is not torch.autograd.grad:
             result = function(*args, **kwargs)
             if not any(isinstance(x, torch.Tensor) for x in pytree.tree_leaves(result)):
                 return result
         given = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        fault = fault_of(function, function.__name__, args, kwargs)
+        if fault is not None:
+            raise self.refuse(fault[0], advice=fault[1])
+        if is_in_place(name, kwargs):
+            self.check_own_memory(given[:1] if kwargs.get("out") is None else [kwargs["out"]], name)
         if getattr(function, "__name__", "") in _CONSTANT_FUNCTIONS:
             # snnTorch's utils.reset reaches the left-over states of every network in the process; only shapes matter.
             args, kwargs = pytree.tree_map_only(torch.Tensor, self.known_or_detached, (args, kwargs))
@@ -342,6 +352,18 @@ class _Recorder:
             "tensor functions with their own gradients.",
         )
 
+    def check_own_memory(self, written: list[torch.Tensor], name: str) -> None:
+        """Refuse a write into a parameter or buffer; before it happens, as it could not be taken back."""
+        for tensor in (x for x in written if x.layout == torch.strided and x.numel()):
+            shared = self.storages.get(tensor.untyped_storage().data_ptr(), set())
+            found = next((self.own[each] for each in shared if each in self.own), None)
+            if found is not None:
+                raise self.refuse(
+                    f"{name} changes the {found} inside forward, so the next call computes something else",
+                    advice="Allowed: parameters and buffers that forward only reads. Change them outside of forward, "
+                    "or compute a new tensor from them (x = x * 0.9, in a variable of forward).",
+                )
+
     def check_write(self, tensor: torch.Tensor, name: str) -> None:
         shared = self.storages.get(tensor.untyped_storage().data_ptr(), set()) - {id(tensor)}
         views = [x for x in shared if self.alive[self.refs[x].index] is not tensor]
@@ -364,9 +386,23 @@ class _Recorder:
                     path=self.current_path(),
                 )
             leaf = self.registry.find(module, path)
+            self.check_settings(module, leaf)
         state = leaf.read_state(module) if leaf is not None and leaf.read_state is not None else None
         self.stack.append((module, leaf, (state, torch.random.get_rng_state() if leaf is not None else None)))
         self.paused += leaf is not None
+
+    def check_settings(self, module: torch.nn.Module, leaf: Leaf | None) -> None:
+        """Refuse a module whose options or parameters forward has set: they are taken from it as it is given."""
+        before, now = self.settings[id(module)], settings_of(module, self.registry)
+        for name in before if leaf is not None else ():
+            if before[name] is not now[name]:
+                path = self.paths[id(module)]
+                raise self.refuse(
+                    f"'{path}.{name}' of the {type(module).__name__} is set inside forward",
+                    advice="Allowed: options and parameters that stay as they were given. Set them outside of forward, "
+                    "or write the neuron's equations as tensor functions with the computed value.",
+                    path=path,
+                )
 
     def leave(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         entered, leaf, (state, random_state) = self.stack.pop()
@@ -404,6 +440,15 @@ class _Recorder:
         self.add(module, path, before, call.out, leaf=leaf, state_in=state_in, state_out=state_out)
 
 
+def settings_of(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
+    """The options and parameters of a module that is converted as a whole."""
+    leaf = registry.leaves.get(type(module))
+    if leaf is None:
+        return {}
+    options = {name: getattr(module, name) for name in leaf.options if hasattr(module, name)}
+    return {**options, **module._parameters}
+
+
 # Their values do not depend on the tensor that they are given.
 _CONSTANT_FUNCTIONS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 
@@ -435,6 +480,7 @@ def record(
     hooks = torch.nn.modules.module
     with contextlib.ExitStack() as stack:
         stack.enter_context(preserved(module))
+        stack.enter_context(eager())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.enable_grad())
         recorder = _Recorder(module, registry, sys._getframe())
@@ -500,6 +546,8 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         for child, buffers, attributes, parameters, gradients in saved:
+            child._parameters.clear()
+            child._parameters.update(parameters)
             child._buffers.clear()
             child._buffers.update(buffers)
             for key in [key for key in child.__dict__ if not key.startswith("_") and key not in attributes]:

@@ -25,6 +25,7 @@ from snnax_interop import (
     UnsupportedModuleError,
     UnsupportedOptionError,
     WeightMappingError,
+    check_equivalence,
     from_torch,
     to_jax,
 )
@@ -257,6 +258,220 @@ def test_hooks_are_refused(path, register):
     module = Net()
     getattr(module.get_submodule(path), register)(lambda *args: None)
     refused(module, UnsupportedModuleError, r"has forward hooks.*handle\.remove\(\)", path=path)
+
+
+# Gradients that are changed, and gradients inside forward
+
+
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_gradient_hooks_on_parameters_are_refused(register):
+    module = Net()
+    handle = getattr(module.fc.weight, register)(lambda *args: None)
+    refused(module, UnsupportedModuleError, r"has a gradient hook.*handle\.remove\(\)", path="fc.weight")
+    handle.remove()
+    from_torch(module, (sequence(),))
+
+
+@pytest.mark.parametrize("register", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+@pytest.mark.parametrize("path", ["fc", "lif", ""])
+def test_backward_hooks_are_refused(path, register):
+    module = Net()
+    getattr(module.get_submodule(path), register)(lambda *args: None)
+    refused(module, UnsupportedModuleError, r"has backward hooks.*handle\.remove\(\)", path=path)
+
+
+def test_hooks_of_the_state_dict_do_not_matter():
+    module = Net()
+    module.register_state_dict_pre_hook(lambda *args: None)
+    module.register_load_state_dict_post_hook(lambda *args: None)
+    assert len(from_torch(module, (sequence(),)).report) == 2
+
+
+class InnerGradient(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        return cur + torch.autograd.grad(cur.sum(), self.fc.bias, retain_graph=True)[0]
+
+
+class InnerBackward(Net):
+    def current(self, x, t, mem):
+        self.fc(x[t]).sum().backward()
+        return self.fc(x[t])
+
+
+class HookedSpikes(Net):
+    def finish(self, spikes, x):
+        out = torch.stack(spikes)
+        out.register_hook(lambda gradient: gradient * 2)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("kind", "match", "line"),
+    [
+        (InnerGradient, r"torch\.autograd\.grad computes gradients inside forward", "torch.autograd.grad(cur.sum()"),
+        (InnerBackward, "backward computes gradients inside forward", "self.fc(x[t]).sum().backward()"),
+        (HookedSpikes, "register_hook attaches to the gradient of a tensor", "out.register_hook(lambda"),
+    ],
+)
+def test_gradients_inside_forward_are_refused(kind, match, line):
+    refused(kind(), RecordingError, match, line=line)
+
+
+# TorchScript
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    "compiled", [torch.jit.script, lambda net: torch.jit.trace(net, torch.rand(2, 4))], ids=["script", "trace"]
+)
+def test_torchscript_is_refused(compiled):
+    script = compiled(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    match = r"TorchScript module.*Pass the original module, from before torch\.jit\.script"
+    refused(script, UnsupportedModuleError, match)
+    module = Net()
+    module.extra = script
+    refused(module, UnsupportedModuleError, match, path="extra")
+
+
+# Parameters, buffers and options that forward changes
+
+
+class Rate(Net):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("rate", torch.ones(4))
+
+
+class DecayingBuffer(Rate):
+    def current(self, x, t, mem):
+        self.rate.mul_(0.9)
+        return self.fc(x[t]) * self.rate
+
+
+class WrittenBuffer(Rate):
+    def current(self, x, t, mem):
+        self.rate[0] = 2.0
+        return self.fc(x[t]) * self.rate
+
+
+class AddedBuffer(Rate):
+    def current(self, x, t, mem):
+        self.rate += 1
+        return self.fc(x[t]) * self.rate
+
+
+class ClampedWeight(Net):
+    def current(self, x, t, mem):
+        self.fc.weight.data.clamp_(min=0)
+        return self.fc(x[t])
+
+
+class NormedWeight(Net):
+    def start(self, x):
+        with torch.no_grad():
+            self.fc.weight.mul_(0.5)
+        return super().start(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "match", "line"),
+    [
+        (DecayingBuffer, "mul_ changes the buffer 'rate' inside forward", "self.rate.mul_(0.9)"),
+        (WrittenBuffer, "__setitem__ changes the buffer 'rate' inside forward", "self.rate[0] = 2.0"),
+        (AddedBuffer, "changes the buffer 'rate' inside forward", "self.rate += 1"),
+        (ClampedWeight, "clamp_ changes the parameter 'fc.weight' inside", "self.fc.weight.data.clamp_(min=0)"),
+        (NormedWeight, "mul_ changes the parameter 'fc.weight' inside forward", "self.fc.weight.mul_(0.5)"),
+    ],
+)
+def test_writes_into_parameters_and_buffers_are_refused(kind, match, line):
+    refused(kind(), RecordingError, match, line=line)
+
+
+class ComputedDecay(Net):
+    def current(self, x, t, mem):
+        self.lif.beta = torch.sigmoid(x[t].mean())
+        return self.fc(x[t])
+
+
+class RaisedThreshold(Net):
+    def current(self, x, t, mem):
+        self.lif.threshold = self.lif.threshold + 0.1
+        return self.fc(x[t])
+
+
+class ReplacedWeight(Net):
+    def current(self, x, t, mem):
+        self.fc.weight = nn.Parameter(self.fc.weight.detach() * 0.5)
+        return self.fc(x[t])
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "name"),
+    [(ComputedDecay, "lif", "beta"), (RaisedThreshold, "lif", "threshold"), (ReplacedWeight, "fc", "weight")],
+)
+def test_options_that_forward_sets_are_refused(kind, path, name):
+    refused(kind(), RecordingError, rf"'{path}\.{name}' of the \w+ is set inside forward", path=path)
+
+
+# Boolean masks
+
+
+class ReadByMask(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        return cur + cur[cur > 0].sum()
+
+
+class WrittenByMask(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        cur[torch.ones(3, 4, dtype=torch.bool)] = torch.arange(12.0)
+        return cur
+
+
+@pytest.mark.parametrize(
+    ("kind", "match", "line"),
+    [
+        (ReadByMask, "a boolean mask picks values", "cur[cur > 0].sum()"),
+        (WrittenByMask, "a boolean mask writes one value for each place", "= torch.arange(12.0)"),
+    ],
+)
+def test_shapes_that_depend_on_a_mask_are_refused(kind, match, line):
+    refused(kind(), RecordingError, match, line=line)
+
+
+class MaskedNumber(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        cur[cur < 0.2] = 0.1
+        return cur
+
+
+class MaskedTensor(Net):
+    """A scalar tensor with a gradient, under a mask of columns that is a constant."""
+
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        cur[:, torch.tensor([True, False, True, False])] = self.fc.bias.sum() + 1
+        return cur
+
+
+class MaskedSamples(Net):
+    """Whole rows, one value for each column."""
+
+    def current(self, x, t, mem):
+        cur = self.fc(x[t]) * 2
+        cur[x[t].mean(1) < 3] = self.fc.bias
+        return cur
+
+
+@pytest.mark.parametrize("kind", [MaskedNumber, MaskedTensor, MaskedSamples])
+def test_writes_under_a_mask_convert(kind):
+    torch.manual_seed(0)
+    module = kind()
+    converted = from_torch(module, (sequence(),))
+    check_equivalence(module, converted, (sequence(7, 2),)).raise_if_failed()
 
 
 # Modules and functions

@@ -121,7 +121,19 @@ def narrow(input, dim, start, length) -> Array:
 
 
 def setitem(input, index, value) -> Array:
-    return input.at[index].set(value)
+    place = _mask_place(index)
+    if place is None:
+        return input.at[index].set(value)
+    mask = (index if isinstance(index, tuple) else (index,))[place]
+    mask = mask.reshape(*(1,) * place, *mask.shape, *(1,) * (input.ndim - mask.ndim - place)).astype(bool)
+    value = jnp.asarray(value, input.dtype)
+    return jnp.where(mask, value.reshape(()) if value.size == 1 else value, input)
+
+
+def _mask_place(index: Any) -> int | None:
+    """Where a boolean array is in an index."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return next((n for n, x in enumerate(parts) if getattr(x, "dtype", None) in (jnp.bool_, jnp.uint8)), None)
 
 
 def repeat_interleave(input, repeats, dim=None, *, output_size=None) -> Array:
