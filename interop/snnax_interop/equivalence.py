@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from .converted import Converted
 from .errors import EquivalenceError
@@ -291,12 +290,12 @@ def _double(module: torch.nn.Module) -> torch.nn.Module:
 class _FloatIsDouble(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         func = torch.Tensor.double if func is torch.Tensor.float else func
-        args, kwargs = pytree.tree_map_only(torch.dtype, _doubled, (args, kwargs or {}))
-        return func(*args, **kwargs)
+        # No function takes a dtype inside of a list.
+        return func(*map(_doubled, args), **{name: _doubled(value) for name, value in (kwargs or {}).items()})
 
 
-def _doubled(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float32 else dtype
+def _doubled(value: Any) -> Any:
+    return torch.float64 if value is torch.float32 else value
 
 
 @contextlib.contextmanager
