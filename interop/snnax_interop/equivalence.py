@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from .converted import Converted
 from .dropout import DRAWING
@@ -309,12 +308,12 @@ class _FloatIsDouble(TorchFunctionMode):
         func = torch.Tensor.double if func is torch.Tensor.float else func
         if func in _DROPOUTS:
             return args[0] if args else (kwargs or {})["input"]
-        args, kwargs = pytree.tree_map_only(torch.dtype, _doubled, (args, kwargs or {}))
-        return func(*args, **kwargs)
+        # No function takes a dtype inside of a list.
+        return func(*map(_doubled, args), **{name: _doubled(value) for name, value in (kwargs or {}).items()})
 
 
-def _doubled(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float32 else dtype
+def _doubled(value: Any) -> Any:
+    return torch.float64 if value is torch.float32 else value
 
 
 @contextlib.contextmanager

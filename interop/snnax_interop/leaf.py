@@ -81,6 +81,16 @@ _CONTAINERS = {
     "torch.nn.modules.transformer.TransformerDecoderLayer",
     "torch.nn.modules.transformer.TransformerEncoder",
     "torch.nn.modules.transformer.TransformerDecoder",
+    "norse.task.speech_commands.model.LSTMModel",
+    "norse.task.speech_commands.model.SNNModel",
+    "norse.torch.models.conv.ConvNet",
+    "norse.torch.models.conv.ConvNet4",
+    "norse.torch.models.mobilenet.ConvBNReLU",
+    "norse.torch.models.mobilenet.InvertedResidual",
+    "norse.torch.models.mobilenet.MobileNetV2",
+    "norse.torch.models.vgg.VGG",
+    "norse.torch.module.leaky_integrator.LILinearCell",
+    "norse.torch.module.lift.Lift",
     "norse.torch.module.sequential.SequentialState",
 }
 

@@ -112,7 +112,7 @@ class Tape:
     """All calls of one run, in order.
 
     `tensors` holds every value by index, `names` the parameters and buffers among them; `dependent` are the values that
-    inputs go into, `parametric` those that parameters go into. `called` holds the paths of all modules that ran.
+    inputs go into, `parametric` those that parameters and buffers go into. `called` holds the paths of all modules that ran.
     """
 
     entries: list[Entry]
@@ -126,7 +126,7 @@ class Tape:
     called: set[str]
 
     def is_constant(self, ref: Ref) -> bool:
-        """Whether a value depends neither on the inputs nor on a parameter."""
+        """Whether a value depends neither on the inputs nor on a parameter or buffer."""
         return ref.index not in self.dependent and ref.index not in self.parametric
 
     def is_zero(self, ref: Ref) -> bool:
@@ -198,10 +198,10 @@ class _Recorder:
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
             if id(tensor) not in self.refs:
                 ref = self.new(tensor)
-                if isinstance(tensor, torch.nn.Parameter):
-                    self.parametric.add(ref.index)
+                self.parametric.add(ref.index)
                 self.names[ref.index] = name
-                self.own[id(tensor)] = f"{'parameter' if ref.index in self.parametric else 'buffer'} '{name}'"
+                kind = "parameter" if isinstance(tensor, torch.nn.Parameter) else "buffer"
+                self.own[id(tensor)] = f"{kind} '{name}'"
 
     # Values
 

@@ -20,4 +20,4 @@ def test_a_benchmark_runs(script):
 
 
 def test_the_benchmarks_are_found():
-    assert {"pooling", "training_step"} <= {path.stem for path in SCRIPTS}
+    assert {"conversion", "pooling", "training_step"} <= {path.stem for path in SCRIPTS}

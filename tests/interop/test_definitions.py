@@ -1,0 +1,169 @@
+"""Networks that come with the installed packages: each converts and computes the same, or says why not."""
+
+import copy
+import dataclasses
+import importlib
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import norse.torch as norse
+import numpy as np
+import pytest
+import torch
+from norse.task.speech_commands import model as speech
+from norse.torch.models import conv, mobilenet, vgg
+from norse.torch.module.leaky_integrator import LILinearCell
+from test_convert import VALUE_TOLERANCE, difference, tensors_of
+from torch import nn
+
+from snnax_interop import InteropError, from_torch
+from snnax_interop.equivalence import _double, _float_is_double
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """A network and the shape of its input, and the refusal where it has one."""
+
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    scale: float = 20.0
+    refusal: str = ""
+    spikes: bool = True
+
+
+CELLS = norse.LIFParameters(v_th=torch.as_tensor(0.2))
+
+
+def no_leaf(name: str) -> str:
+    return re.escape(f"norse's {name} cannot be converted. Allowed of norse:")
+
+
+def vgg_of(batch_norm: bool) -> nn.Module:
+    return vgg.VGG(vgg.make_layers([8, "M", 512], batch_norm), 10)
+
+
+DEFINITIONS = {
+    "ConvNet": Definition(lambda: conv.ConvNet(1, 32), (3, 2, 1, 32, 32)),
+    "ConvNet4": Definition(lambda: conv.ConvNet4(1, 32), (3, 2, 1, 32, 32)),
+    "VGG": Definition(lambda: vgg_of(False), (2, 1, 3, 32, 32), refusal=no_leaf("LIF")),
+    "VGG with norms": Definition(lambda: vgg_of(True), (2, 1, 3, 32, 32), refusal=no_leaf("LIF")),
+    "MobileNetV2": Definition(
+        lambda: mobilenet.MobileNetV2(num_classes=5, width_mult=0.25), (2, 1, 3, 32, 32), refusal=no_leaf("LIF")
+    ),
+    "speech, LIF": Definition(lambda: speech.lif_model(8, 5, 3), (3, 2, 5), refusal=no_leaf("LIFRecurrentCell")),
+    "speech, LSNN": Definition(lambda: speech.lsnn_model(8, 5, 3), (3, 2, 5), refusal=no_leaf("LSNNRecurrentCell")),
+    "speech, LSTM": Definition(
+        lambda: speech.LSTMModel(8, 5, 3), (3, 2, 5), refusal="no neuron that is stepped through time was found"
+    ),
+    "lifted layer": Definition(lambda: norse.Lift(nn.Conv2d(1, 3, 3)), (3, 2, 1, 8, 8), spikes=False),
+    "lifted cell": Definition(lambda: norse.Lift(norse.LIFCell(p=CELLS)), (4, 2, 5)),
+    "lifted network": Definition(
+        lambda: norse.Lift(
+            norse.SequentialState(
+                nn.Conv2d(1, 4, 5),
+                norse.LIFCell(p=CELLS),
+                nn.MaxPool2d(4),
+                nn.Conv2d(4, 6, 3),
+                nn.BatchNorm2d(6),
+                norse.LIFCell(p=CELLS),
+                nn.Flatten(),
+                nn.Linear(150, 10),
+                norse.LICell(),
+            )
+        ),
+        (4, 2, 1, 32, 32),
+    ),
+    "lifted layers in a row": Definition(
+        lambda: nn.Sequential(norse.Lift(nn.Linear(5, 6)), norse.Lift(norse.LIFCell(p=CELLS))), (4, 2, 5)
+    ),
+    "LILinearCell lifted": Definition(lambda: Readout(), (4, 2, 5)),
+    "LIF": Definition(
+        lambda: nn.Sequential(norse.Lift(nn.Linear(5, 3)), norse.LIF()), (3, 2, 5), refusal=no_leaf("LIF")
+    ),
+    "RecurrentSequential": Definition(
+        lambda: norse.RecurrentSequential(norse.LIFCell(), nn.Linear(5, 5)),
+        (3, 2, 5),
+        refusal=no_leaf("RecurrentSequential"),
+    ),
+} | {
+    name: Definition(lambda name=name: getattr(norse, name)(5), (2, 5), refusal=no_leaf(name))
+    for name in (
+        "ConstantCurrentLIFEncoder",
+        "PoissonEncoder",
+        "SignedPoissonEncoder",
+        "SpikeLatencyLIFEncoder",
+        "PopulationEncoder",
+    )
+}
+
+
+class Readout(nn.Module):
+    """Norse's LILinearCell behind a spiking layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.out = norse.LIFCell(p=CELLS), LILinearCell(5, 3)
+
+    def forward(self, x):
+        s1 = s2 = None
+        voltages = []
+        for xt in x:
+            z, s1 = self.cell(xt, s1)
+            v, s2 = self.out(z, s2)
+            voltages.append(v)
+        return torch.stack(voltages)
+
+
+def made(name: str) -> tuple[nn.Module, torch.Tensor]:
+    definition = DEFINITIONS[name]
+    torch.manual_seed(0)
+    module = definition.make().eval()
+    return module, torch.rand(definition.shape) * definition.scale
+
+
+@pytest.mark.parametrize("name", [name for name, each in DEFINITIONS.items() if not each.refusal])
+def test_a_network_of_a_package_converts_and_computes_the_same(name):
+    module, x = made(name)
+    converted = from_torch(module, x)
+    other = torch.rand(x.shape, dtype=torch.float64) * DEFINITIONS[name].scale
+    with torch.no_grad(), _float_is_double():
+        double = _double(module)
+        for child in double.modules():
+            if getattr(child, "dtype", None) == torch.float32:  # ConvNet makes its result in the dtype that it is told
+                child.dtype = torch.float64
+        expected = [each.numpy() for each in tensors_of(double(other))]
+    with jax.enable_x64(True):
+        run = jax.jit(lambda x: (converted.astype("float64")(x), converted.astype("float64").spikes(x)))
+        outputs, spikes = run(jnp.asarray(other.numpy()))
+        found = [np.asarray(leaf) for leaf in jax.tree.leaves(outputs)]
+        assert any(bool(each.any()) for each in spikes.values()) == DEFINITIONS[name].spikes
+    assert len(found) == len(expected)
+    assert max(map(difference, expected, found)) <= VALUE_TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name, each in DEFINITIONS.items() if each.refusal])
+def test_a_network_of_a_package_is_refused_with_the_reason(name):
+    module, x = made(name)
+    with pytest.raises(InteropError, match=DEFINITIONS[name].refusal):
+        from_torch(module, x / DEFINITIONS[name].scale)
+
+
+def test_a_refused_network_is_left_as_it_was():
+    module, x = made("VGG with norms")
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(InteropError):
+        from_torch(module, x)
+    assert all(torch.equal(each, before[key]) for key, each in module.state_dict().items())
+
+
+def test_the_spiking_resnet_of_spikingjelly():
+    """Its neurons have no converter: the refusal names the class."""
+    pytest.importorskip("spikingjelly")
+    layers: Any = importlib.import_module("spikingjelly.activation_based.neuron")
+    resnet: Any = importlib.import_module("spikingjelly.activation_based.model.spiking_resnet")
+    module = resnet.spiking_resnet18(spiking_neuron=layers.IFNode).eval()
+    with pytest.raises(InteropError, match=r"spikingjelly's .* cannot be converted"):
+        from_torch(module, torch.rand(1, 3, 32, 32), loop="outside")
