@@ -110,6 +110,8 @@ def _stage(builder: NetworkBuilder, stage: StageBuilder, renamed: list[Mapping[s
     # A model that nothing is read of but its final states still has an output.
     recorded = [stage.sources[value] for value in stage.recorded] or [next(iter(stage.neurons), None) or _last(stage)]
     stage.step.prune([*recorded, *stage.neurons])
+    if not stage.step.inputs:
+        stage.step.input(("num_steps",), "num_steps")  # what runs without an input still runs over time
     model, names = _model(stage, recorded)
     initial = tuple(
         (names.get(name, name), field, _keys([key], renamed)[0]) for (name, field), key in stage.initial.items()

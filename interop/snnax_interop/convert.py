@@ -198,6 +198,7 @@ def _built(
         None if length is None else length.run,
         batch.sizes,
         None if length is None else length.sizes,
+        length is not None and length.rounds,
         length is not None and length.whole,
     )
     builder = NetworkBuilder(runs, module, Weights(module), names)

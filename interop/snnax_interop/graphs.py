@@ -12,7 +12,7 @@ from snnax import snn
 
 from .call import Call, Form, Held, Input, Items, LengthValue, Slice, StepList
 from .dropout import DRAWING, dropout_layer
-from .errors import InteropError, RecordingError, UnsupportedModuleError
+from .errors import InteropError, LengthError, RecordingError, UnsupportedModuleError
 from .ops import ELEMENTWISE, OPS, op_name
 from .progressions import Fraction, Length
 from .recording import Entry, Ref, base_name, function_name, refs
@@ -393,7 +393,7 @@ class _Template:
 
     def _items(self, a: Any, b: Any, c: Any) -> Items:
         if not (isinstance(b, list | tuple) and isinstance(c, list | tuple) and len(a) == len(b) == len(c)):
-            raise self._refuse(f"an argument has {len(a)} items here and another number at another length")
+            raise self._refuse(f"an argument has {len(a)} items here and another number at another length", LengthError)
         return Items(tuple(self.fill(*items) for items in zip(a, b, c, strict=True)))
 
     def aligned(self, out_axis: int | None, out_rank: int) -> bool:
@@ -441,7 +441,8 @@ class _Template:
         kind = Length if isinstance(a, int) and isinstance(c, int) else Fraction
         formula = kind.fit((a, c), lengths)
         if formula is None:
-            raise self._refuse(f"a number depends on the length: {a} with {lengths[0]} steps, {c} with {lengths[1]}")
+            what = f"a number depends on the length: {a} with {lengths[0]} steps, {c} with {lengths[1]}"
+            raise self._refuse(what, LengthError)
         source = self.builder.input(("num_steps",), "num_steps")
         return LengthValue(self._input(source, None, 0).number, formula)
 
@@ -451,9 +452,9 @@ class _Template:
         key = self.network.schedule(a.values, c.values if isinstance(c, PerStep) else ())
         return self._input(self.builder.input(key, "schedule"), None, 0)
 
-    def _refuse(self, what: str) -> RecordingError:
+    def _refuse(self, what: str, kind: type[RecordingError] = RecordingError) -> RecordingError:
         entry = self.twins.entry
-        return RecordingError(
+        return kind(
             f"{function_name(entry.target)}: {what}\n  {entry.line}\nAllowed: the same arguments whatever the batch "
             "size and the length, or sizes of the batch and of time",
             path=entry.path,

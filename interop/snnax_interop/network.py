@@ -182,7 +182,7 @@ class NetworkBuilder:
             return ends[0]
         if starts[0] == starts[1]:
             return starts[0]
-        raise RecordingError(
+        raise LengthError(
             f"the loop starts reading at {starts[0]} of {sizes[0]}, and at {starts[1]} of {sizes[1]}. Allowed: places "
             "counted from the start or from the end"
         )
@@ -214,7 +214,7 @@ class NetworkBuilder:
         """A time step as an index that holds at any length."""
         counts = self._counts(moment.segment)
         if moment.segment != there.segment or moment.value != there.value:
-            raise RecordingError("what follows the loop reads another value at another length. Allowed: the same one")
+            raise LengthError("what follows the loop reads another value at another length. Allowed: the same one")
         return self.place(moment.step, there.step, counts)
 
     def place(self, step: int, there: int, counts: tuple[int, int]) -> int:
@@ -225,7 +225,7 @@ class NetworkBuilder:
             return step - counts[0]
         if step == there:
             return step
-        raise RecordingError(
+        raise LengthError(
             f"what follows the loop reads time step {step} of {counts[0]}, and {there} of {counts[1]}. Allowed: "
             "steps counted from the start or from the end"
         )
@@ -250,13 +250,13 @@ class NetworkBuilder:
         initial, initial_there = stage.written_target(value.position)
         steps = StepList(0)
         if write.start is None:
-            empty = not self.runs.tape.tensors[initial.index].numel()
-            parts = Items((steps,)) if empty else Items((Input(1), steps))
-            sources = [sequence] if empty else [sequence, builder.value(initial, initial_there)]
-            in_axes = in_axes if empty else (*in_axes, self.axes.batch_axis(initial))
-            rank = len(self.runs.tape.shape(ref))
-            call = Call((), "cat", Items((parts, write.axis % rank)), (), in_axes, out_axes)
-            return builder.node("cat", call, sources)
+            axis = write.axis % len(self.runs.tape.shape(ref))
+            grown = builder.node("cat", Call((), "cat", Items((steps, axis)), (), in_axes, out_axes), [sequence])
+            if not self.runs.tape.tensors[initial.index].numel():
+                return grown
+            both = Items((Items((Input(0), Input(1))), axis))
+            call = Call((), "cat", both, (), (self.axes.batch_axis(initial), *out_axes), out_axes)
+            return builder.node("cat", call, [builder.value(initial, initial_there), grown])
         stacked = builder.node(
             "stack", Call((), "stack", Items((steps, write.axis)), (), in_axes, out_axes), [sequence]
         )
@@ -293,9 +293,7 @@ class NetworkBuilder:
         parts = parts_of(items, self.runs.given.moments)
         others = parts_of(there, self.runs.there.moments)
         if [part.kind for part in parts] != [part.kind for part in others]:
-            raise RecordingError(
-                "a list of values over time is another list at another length. Allowed: the same values"
-            )
+            raise LengthError("a list of values over time is another list at another length. Allowed: the same values")
         axes = {self.axes.batch_axis(part.ref) for part in parts}
         if len(axes) > 1:
             raise RecordingError("a list of values over time has the batch at different axes. Allowed: one axis")
@@ -345,6 +343,8 @@ class NetworkBuilder:
         counts = self._counts(segment)
         lengths = self.runs.lengths
         found = Length(0, counts[0]) if lengths is None else Length.fit(counts, lengths, exact=self.runs.whole)
+        if found is None and lengths is not None and self.runs.rounds:
+            found = Length.rounding(counts, lengths)
         if found is None:
             raise LengthError(f"the loop runs {counts[0]} and {counts[1]} steps at the lengths {lengths}")
         return found

@@ -35,9 +35,9 @@ class Length:
 
     @staticmethod
     def fit(values: tuple[int, int], lengths: tuple[int, int], *, exact: bool = False) -> "Length | None":
-        """The formula for the values at two lengths; None where there is none, or more than one.
+        """The formula for the values at two lengths; None where there is none.
 
-        With `exact`, a fraction of the length is one without remainder.
+        With `exact`, also a fraction of the length without remainder; a further length must confirm it.
         """
         (a, b), (n, m) = values, lengths
         if a == b:
@@ -49,9 +49,14 @@ class Length:
         if exact:
             divisor, rest = divmod(m - n, b - a)
             return None if rest or divisor < 1 else Length(1, a * divisor - n, divisor, exact=True)
+        return None
+
+    @staticmethod
+    def rounding(values: tuple[int, int], lengths: tuple[int, int]) -> "Length | None":
+        """A fraction of the length, rounded down or up, for the values at two lengths; further lengths must confirm it."""
         for divisor in range(2, _LARGEST_DIVISOR + 1):
             found = [Length(1, offset, divisor) for offset in range(divisor)]
-            found = [each for each in found if (each(n), each(m)) == (a, b)]
+            found = [each for each in found if tuple(map(each, lengths)) == values]
             if found:
                 return found[0] if len(found) == 1 else None
         return None
@@ -150,7 +155,7 @@ def _agrees(candidate: Progression, row: Sequence[Any]) -> bool:
     return all(_is_close(float(a), float(b)) for a, b in zip(row, found, strict=True))
 
 
-def _is_close(a: float, b: float) -> bool:
+def _is_close(a: int | float, b: int | float) -> bool:
     return math.isclose(a, b, rel_tol=1e-13, abs_tol=1e-15)
 
 
@@ -221,7 +226,7 @@ def _switch(rows: Sequence[Sequence[Any]]) -> list[Progression]:
     return found
 
 
-def _rounded(value: float) -> float:
+def _rounded(value: int | float) -> int | float:
     """Whole where only rounding keeps it from that."""
     return round(value) if _is_close(value, round(value)) else value
 

@@ -112,7 +112,7 @@ class Tape:
     """All calls of one run, in order.
 
     `tensors` holds every value by index, `names` the parameters and buffers among them; `dependent` are the values that
-    inputs go into, `parametric` those that parameters and buffers go into. `called` holds the paths of all modules that ran.
+    inputs go into, `parametric` those that parameters and buffers go into. `called` holds the paths of the modules that ran.
     """
 
     entries: list[Entry]

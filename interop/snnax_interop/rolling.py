@@ -177,7 +177,7 @@ class _Rolling:
         body, tape = self.body, self.tape
         steps = [tape.entries[self.segment.index(step, position)] for step in range(self.segment.count)]
         entry = steps[-1]
-        steps[0] = _begun(_commuted(steps[0], entry), entry)
+        steps[0] = _begun(self.commuted(steps[0], entry), entry)
         made = [outputs_of(each) for each in steps]
         if entry.leaf is None and all(tape.is_constant(ref) for each in made for ref in each):
             body.constants[position] = made
@@ -204,6 +204,21 @@ class _Rolling:
         body.entries.append(entry)
         body.arguments.append(arguments)
         body.states.append(self.states(steps))
+
+    def commuted(self, first: Entry, later: Entry) -> Entry:
+        """The first step of `total = 0`, `total = total + x`: Python hands `0 + x` to torch as `x + 0`."""
+        operands = (*first.args, *later.args)
+        if (
+            len(operands) != 4
+            or op_name(base_name(first.target)) not in ("add", "mul")
+            or [isinstance(operand, Ref) for operand in operands] != [True, False, True, True]
+        ):
+            return first
+        a, b = (self.here.get(each.args[0].index) for each in (first, later))
+        in_order = first.args[0] == later.args[0] or (
+            a is not None and b is not None and a.value == b.value and b.step - a.step == self.segment.count - 1
+        )
+        return first if in_order else dataclasses.replace(first, args=first.args[::-1])
 
     def source(self, values: list[Any], entry: Entry) -> Argument:
         """What an argument is, from its values at all steps."""
@@ -293,18 +308,6 @@ def _aligned(steps: list[Entry]) -> list[list[Any]]:
             path=entry.path,
         )
     return [leaves for leaves, _ in flat]
-
-
-def _commuted(first: Entry, later: Entry) -> Entry:
-    """The first step of `total = 0`, `total = total + x`: Python hands `0 + x` to torch as `x + 0`."""
-    operands = (*first.args, *later.args)
-    if (
-        len(operands) == 4
-        and op_name(base_name(first.target)) in ("add", "mul")
-        and [isinstance(operand, Ref) for operand in operands] == [True, False, True, True]
-    ):
-        return dataclasses.replace(first, args=first.args[::-1])
-    return first
 
 
 def _takes_none(entry: Entry) -> bool:

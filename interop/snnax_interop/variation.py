@@ -12,6 +12,8 @@ from .recording import Entry, Ref, Tape, refs
 from .rolling import Argument, Sliced
 
 
+_FEW_STEPS = 3
+
 Change = Callable[[torch.Tensor, int], torch.Tensor]
 Recorder = Callable[[tuple[torch.Tensor, ...]], Tape]
 
@@ -20,12 +22,14 @@ Recorder = Callable[[tuple[torch.Tensor, ...]], Tape]
 class OtherLength:
     """A run of another length: the axes that were changed, by input, and their size before and after.
 
-    `whole` where the steps of a loop are a fraction of the length, and other remainders do something else.
+    `rounds` where the steps of a loop are a fraction of the length, rounded; `whole` where other remainders do
+    something else.
     """
 
     run: Run
     axes: dict[int, int]
     sizes: tuple[int, int]
+    rounds: bool = False
     whole: bool = False
 
 
@@ -69,7 +73,11 @@ def other_length(record: Recorder, given: Run, inputs: tuple[torch.Tensor, ...])
     }
     candidates = [direct] if direct else []
     for number, tensor in enumerate(inputs):
-        candidates += [{**direct, number: axis} for axis, size in enumerate(tensor.shape) if size in sizes]
+        # What a loop reads may be some steps shorter or longer than what it is made of.
+        near = sorted(
+            (min(abs(size - each) for each in sizes), axis) for axis, size in enumerate(tensor.shape) if sizes
+        )
+        candidates += [{**direct, number: axis} for distance, axis in near if distance <= _FEW_STEPS]
     note = ""
     for axes in candidates:
         if len({inputs[number].shape[axis] for number, axis in axes.items()}) == 1:
@@ -99,41 +107,70 @@ def _along(
         sizes = (inputs[number].shape[axis], changed[number].shape[axis])
         return OtherLength(other, axes, sizes), _shape(given) == _shape(other) and counts[0] != counts[1]
 
-    # More than twice as long, so that a limit beyond the example shows itself; one step more, or less, where that is
-    # too long.
-    for change in (_doubled, _extended, _shortened):
+    def tried(change: Change) -> tuple[OtherLength, bool] | None:
         try:
-            found, same = attempt(change)
+            return attempt(change)
         except InteropError:
             raise
         except Exception:  # whatever user code raises on a length that it was not written for
+            return None
+
+    # More than twice as long, so that a limit beyond the example shows itself; one step more, or less, where that is
+    # too long.
+    for change in (_doubled, _extended, _shortened):
+        outcome = tried(change)
+        if outcome is None:
             continue
-        if same:
-            return _with_remainders(attempt, given, found), ""
-        if change is _doubled:
+        found, same = outcome
+        confirmed = _confirmed(tried, given, found) if same else None
+        if change is _doubled and not same:
             # Steps that come in pairs are whole at an even number of further ones.
-            found, same = attempt(_twice)
-            if same:
-                return dataclasses.replace(found, whole=True), ""
+            outcome = tried(_twice)
+            confirmed = None if outcome is None or not outcome[1] else _in_whole_steps(tried, given, outcome[0])
+        if confirmed is not None:
+            return confirmed, ""
         return None, "converted for exactly this length: at another one, forward does something else than more steps"
     return None, "converted for exactly this length: at another one, forward raises an error"
 
 
-def _with_remainders(
-    attempt: Callable[[Change], tuple[OtherLength, bool]], given: Run, found: OtherLength
-) -> OtherLength:
-    """Where a loop runs a fraction of the length: whether it rounds, or does something else at the end."""
-    pairs = zip(given.segments, found.run.segments, strict=True)
-    counts = [(a.count, b.count) for a, b in pairs]
-    formulas = [Length.fit(each, found.sizes) for each in counts]
-    exact = [Length.fit(each, found.sizes, exact=True) for each in counts]
-    divisor = max((formula.divisor for formula in (*formulas, *exact) if formula is not None), default=1)
-    for more in range(1, divisor):
-        other, same = attempt(lambda tensor, axis, more=more: _longer(tensor, axis, more))
-        expected = [None if formula is None else formula(other.sizes[1]) for formula in formulas]
-        if not same or [segment.count for segment in other.run.segments] != expected:
-            return dataclasses.replace(found, whole=True)
-    return found
+Attempt = Callable[[Change], tuple[OtherLength, bool] | None]
+
+
+def _counts(given: Run, found: OtherLength) -> list[tuple[int, int]]:
+    return [(a.count, b.count) for a, b in zip(given.segments, found.run.segments, strict=True)]
+
+
+def _confirmed(attempt: Attempt, given: Run, found: OtherLength) -> OtherLength | None:
+    """The run, if the numbers of steps follow from the length; fractions of it are confirmed by further lengths."""
+    plain = [Length.fit(each, found.sizes) for each in _counts(given, found)]
+    if None not in plain:
+        return found
+    pairs = zip(plain, _counts(given, found), strict=True)
+    rounding = [formula or Length.rounding(each, found.sizes) for formula, each in pairs]
+    if None not in rounding:
+        divisor = max(formula.divisor for formula in rounding if formula is not None)
+        if all(_agrees(attempt, given, rounding, more) for more in range(1, divisor)):
+            return dataclasses.replace(found, rounds=True)
+    return _in_whole_steps(attempt, given, found)
+
+
+def _in_whole_steps(attempt: Attempt, given: Run, found: OtherLength) -> OtherLength | None:
+    """The run, if loops run a fraction of the length without remainder."""
+    exact = [Length.fit(each, found.sizes, exact=True) for each in _counts(given, found)]
+    divisor = max((formula.divisor for formula in exact if formula is not None), default=1)
+    if None in exact or divisor == 1 or not _agrees(attempt, given, exact, divisor):
+        return None
+    return dataclasses.replace(found, whole=True)
+
+
+def _agrees(attempt: Attempt, given: Run, formulas: list[Length | None], more: int) -> bool:
+    """Whether so many more entries give the steps that the formulas say."""
+    outcome = attempt(lambda tensor, axis: _longer(tensor, axis, more))
+    if outcome is None or not outcome[1]:
+        return False
+    found, _ = outcome
+    expected = [None if formula is None else formula(found.sizes[1]) for formula in formulas]
+    return [segment.count for segment in found.run.segments] == expected
 
 
 def _shape(run: Run) -> list[object]:
