@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import linecache
+import operator
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
@@ -19,7 +20,7 @@ import torch
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils import _pytree as pytree
 
-from . import outside
+from . import outside, randomness
 from .bytecode import instruction
 from .errors import RecordingError, UnsupportedModuleError
 from .forbidden import fault_of, is_in_place
@@ -111,7 +112,8 @@ class Tape:
     """All calls of one run, in order.
 
     `tensors` holds every value by index, `names` the parameters and buffers among them; `dependent` are the values that
-    inputs go into, `parametric` those that parameters go into. `called` holds the paths of all modules that ran.
+    inputs go into, `parametric` those that parameters go into. `called` holds the paths of all modules that ran,
+    `continuing` those of neurons that would go on from their last state in the next run.
     """
 
     entries: list[Entry]
@@ -123,6 +125,7 @@ class Tape:
     parametric: set[int]
     shapes: list[tuple[int, ...]]
     called: set[str]
+    continuing: tuple[str, ...] = ()
 
     def is_constant(self, ref: Ref) -> bool:
         """Whether a value depends neither on the inputs nor on a parameter."""
@@ -193,6 +196,8 @@ class _Recorder:
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
         self.root = root
         self.frames: dict[int, tuple[FrameType, int]] = {}
+        self.beginnings: dict[int, Any] = {}
+        self.continues: dict[str, bool] = {}
         self.paused = 0  # inside a leaf module, and in the recorder itself
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
             if id(tensor) not in self.refs:
@@ -412,6 +417,10 @@ class _Recorder:
         if leaf.split_call is None:
             self.add_layer(module, path, leaf, args, kwargs, result)
         else:
+            if path not in self.continues:
+                alone = sum(isinstance(x, torch.Tensor) for x in pytree.tree_leaves((args, kwargs))) == 1
+                began = state is not None and all(map(operator.is_, state, self.beginnings[id(module)]))
+                self.continues[path] = alone and began
             self.add_neuron(module, path, leaf, leaf.split_call(module, args, kwargs, state, result))
         self.paused -= 1
 
@@ -471,6 +480,19 @@ def record(
     **Raises:** `RecordingError`, `UnsupportedModuleError`, `UnsupportedOptionError` with the module path and source
     line; what the module itself raises comes through.
     """
+    with preserved(module):
+        return run_once(module, inputs, registry, call=call, inputs_require_grad=inputs_require_grad)
+
+
+def run_once(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    registry: Registry,
+    *,
+    call: Callable[..., Any] | None = None,
+    inputs_require_grad: bool = False,
+) -> Tape:
+    """`record` that leaves on the module what the run left there. Neurons start from their beginning."""
     recorder = _Recorder(module, registry, sys._getframe())
     inputs = tuple(tensor.detach().clone() for tensor in inputs)
     for tensor in inputs:
@@ -479,11 +501,12 @@ def record(
     recorder.dependent.update(ref.index for ref in input_refs)
     hooks = torch.nn.modules.module
     with contextlib.ExitStack() as stack:
-        stack.enter_context(preserved(module))
         stack.enter_context(eager())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.enable_grad())
         registry.reset_states(module)
+        neurons = [(child, leaf.read_state) for child, leaf in registry.neurons(module) if leaf.read_state is not None]
+        recorder.beginnings = {id(child): read(child) for child, read in neurons}
         before = hooks.register_module_forward_pre_hook(recorder.enter)
         stack.callback(before.remove)
         after = hooks.register_module_forward_hook(
@@ -493,6 +516,7 @@ def record(
         stack.enter_context(_seen_autograd_functions(recorder))
         stack.enter_context(_Functions(recorder))
         result = (module if call is None else call)(*inputs)
+    left = {recorder.paths[id(child)] for child, read in neurons if any(bool(x.any()) for x in read(child))}
     return Tape(
         recorder.entries,
         input_refs,
@@ -503,6 +527,7 @@ def record(
         recorder.parametric,
         recorder.shapes,
         recorder.called,
+        tuple(path for path, continues in recorder.continues.items() if continues and path in left),
     )
 
 
@@ -524,7 +549,7 @@ def _seen_autograd_functions(recorder: _Recorder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def preserved(module: torch.nn.Module) -> Iterator[None]:
-    """Whatever happens to attributes, buffers and gradients of a module inside, it is undone at the end."""
+    """Whatever happens to a module or the global random numbers inside, it is undone at the end."""
     saved: list[Any] = []
     contents: list[tuple[Any, Any]] = []
     for child in module.modules():
@@ -535,7 +560,8 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
         gradients = {name: tensor.grad for name, tensor in parameters.items() if tensor is not None}
         saved.append((child, dict(child._buffers), tensors, attributes, parameters, gradients))
     try:
-        yield
+        with randomness.preserved():
+            yield
     finally:
         with torch.no_grad():
             for child, buffers, tensors, attributes, parameters, gradients in saved:
