@@ -63,8 +63,8 @@ def _check_plain(tape: Tape, others: Mapping[int, Moment], segment: Segment) -> 
 class Runs:
     """One network as given, with another batch size, and with another length (None: it has no length).
 
-    `lengths` are the sizes of the time axis of the inputs in the first and the last of them. A loop may run a fraction of
-    the length: rounded (`rounds`), or without remainder at some lengths only (`whole`).
+    `lengths` are the sizes of the time axis of the inputs in the first and the last of them. A loop may run a fraction
+    of the length: rounded (`rounds`), or without remainder at some lengths only (`whole`).
     """
 
     given: Run
@@ -128,8 +128,8 @@ class Axes:
         first, second = self.tape.shape(ref), self.other.shape(ref)
         if len(first) != len(second):
             raise RecordingError(
-                f"a value of shape {first} has the shape {second} when the batch grows: its number of axes depends on the "
-                "batch size. Allowed: axes that stay. Name the axis in squeeze(dim)"
+                f"a value of shape {first} has the shape {second} when the batch grows: its number of axes depends on "
+                "the batch size. Allowed: axes that stay. Name the axis in squeeze(dim)"
             )
         changed = [axis for axis, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
         if not changed:

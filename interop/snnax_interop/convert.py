@@ -16,6 +16,7 @@ from .hooks import refuse_unseen
 from .leaf import Registry
 from .network import NetworkBuilder
 from .outside import outside_call
+from .purity import check_deterministic, check_repeats, other_call
 from .recording import Tape, record
 from .variation import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
 from .weights import Weights, is_held, torch_dtype_name
@@ -59,14 +60,10 @@ def from_torch(
     if loop != "outside":
         run = Run.of(record(module, inputs, registry))
         if _runs_over_time(run):
+            check_repeats(module, inputs, registry, run.tape)
             return _verified(module, _convert(module, inputs, registry, names, run, None), inputs)
         if loop == "inside" or not registry.neurons(module):
-            what = "no time loop" if registry.neurons(module) else "no neuron that is stepped through time"
-            raise RecordingError(
-                f"{what} was found in forward. Allowed: a loop of at least two time steps; pass a longer example, or "
-                "loop='outside' if one call is one time step",
-                framework="torch",
-            )
+            raise _nothing_found(bool(registry.neurons(module)), len(run.tape.entries))
     call = outside_call(module, len(inputs))
     inputs = tuple(_repeated(tensor) for tensor in inputs)
     run = Run.of(record(module, inputs, registry, call=call))
@@ -74,7 +71,20 @@ def from_torch(
         raise RecordingError(
             "the calls of forward at different time steps differ; see loop='inside'", framework="torch"
         )
+    check_deterministic(module, inputs, registry, call, run.tape)
     return _verified(module, _convert(module, inputs, registry, names, run, call), inputs)
+
+
+def _nothing_found(neurons: bool, calls: int) -> RecordingError:
+    """What was looked for, in vain."""
+    what = "no time loop" if neurons else "no neuron that is stepped through time"
+    return RecordingError(
+        f"{what} was found in forward. Looked for, among its {calls} calls: the same lines running at least twice in a "
+        "row with a neuron among them, or reading another time step each time; and states that one call of a neuron "
+        "hands to the next. Allowed: a loop of at least two time steps; pass a longer example, or loop='outside' if "
+        "one call is one time step",
+        framework="torch",
+    )
 
 
 def _runs_over_time(run: Run) -> bool:
@@ -155,13 +165,23 @@ def _convert(
     time_axes = direct_time_axes(given) | ({} if length is None else length.axes)
     refusal: RecordingError | None = None
     for batch in other_batches(run, given, inputs, time_axes):
-        notes = [note for note in (batch.note, why) if note]
+        notes = [note for note in (batch.note, why, *_continuing(given.tape, call is not None)) if note]
         try:
             return _at_any_length(module, inputs, names, given, batch, length, notes, call is not None)
         except RecordingError as error:
             refusal = refusal or error  # the batch may be elsewhere
     assert refusal is not None
     raise refusal
+
+
+def _continuing(tape: Tape, outside: bool) -> list[str]:
+    """What to say of neurons that torch does not reset between calls."""
+    if outside or not tape.continuing:
+        return []
+    return [
+        f"{', '.join(tape.continuing)}: torch continues from the last membrane at the next call unless reset; the "
+        "conversion starts anew"
+    ]
 
 
 def _at_any_length(
@@ -226,6 +246,7 @@ def _verified(module: torch.nn.Module, converted: Converted, inputs: tuple[torch
     given = tuple(_with_variation(x, spec) for x, spec in zip(inputs, converted.blueprint.inputs, strict=True))
     checked = check_equivalence(module, converted, given, gradients=False)
     if checked.failed:
+        _check_double(module, inputs, converted.blueprint.outside)
         raise EquivalenceError(
             f"the conversion differs from the module on the example, or on other values; please report this\n{checked}",
             report=checked,
@@ -239,3 +260,19 @@ def _with_variation(tensor: torch.Tensor, spec: InputSpec) -> torch.Tensor:
         return tensor
     others = tensor.flip([axis for axis in range(tensor.ndim) if axis != spec.batch_axis])
     return torch.cat([tensor, others * 1.5 if tensor.is_floating_point() else others], spec.batch_axis)
+
+
+def _check_double(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], outside: bool) -> None:
+    """Whether the module does something else in float64, where it is compared.
+
+    **Raises:** `EquivalenceError` that names the line.
+    """
+    call = outside_call(module, len(inputs)) if outside else None
+    single = record(module, inputs, registry_for(module), call=call)
+    entry = other_call(single, record_double(module, inputs, outside=outside)[1])
+    if entry is not None:
+        raise EquivalenceError(
+            f"forward does something else in float64, where the conversion is compared with it: at {entry.name}\n"
+            f"  {entry.line}\nAllowed: the same calls in every precision. Do not branch on the dtype of a tensor",
+            path=entry.path,
+        )

@@ -53,7 +53,7 @@ class Length:
 
     @staticmethod
     def rounding(values: tuple[int, int], lengths: tuple[int, int]) -> "Length | None":
-        """A fraction of the length, rounded down or up, for the values at two lengths; further lengths must confirm it."""
+        """A fraction of the length, rounded, for the values at two lengths; further lengths must confirm it."""
         for divisor in range(2, _LARGEST_DIVISOR + 1):
             found = [Length(1, offset, divisor) for offset in range(divisor)]
             found = [each for each in found if tuple(map(each, lengths)) == values]

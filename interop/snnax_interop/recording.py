@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import linecache
+import operator
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
@@ -19,7 +20,7 @@ import torch
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils import _pytree as pytree
 
-from . import outside
+from . import outside, randomness
 from .bytecode import instruction
 from .dropout import DRAWING
 from .errors import RecordingError, UnsupportedModuleError
@@ -112,7 +113,9 @@ class Tape:
     """All calls of one run, in order.
 
     `tensors` holds every value by index, `names` the parameters and buffers among them; `dependent` are the values that
-    inputs go into, `parametric` those that parameters and buffers go into. `called` holds the paths of the modules that ran.
+    inputs go into, `parametric` those that parameters and buffers go into. `called` holds the paths of all modules that
+    ran, `continuing` those of neurons that would go on from their last state in the next run. `draws` says whether a
+    dropout drew random numbers.
     """
 
     entries: list[Entry]
@@ -124,6 +127,8 @@ class Tape:
     parametric: set[int]
     shapes: list[tuple[int, ...]]
     called: set[str]
+    continuing: tuple[str, ...] = ()
+    draws: bool = False
 
     def is_constant(self, ref: Ref) -> bool:
         """Whether a value depends neither on the inputs nor on a parameter or buffer."""
@@ -191,9 +196,12 @@ class _Recorder:
         self.dependent: set[int] = set()
         self.parametric: set[int] = set()
         self.called: set[str] = set()
+        self.draws = False
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
         self.root = root
         self.frames: dict[int, tuple[FrameType, int]] = {}
+        self.beginnings: dict[int, Any] = {}
+        self.continues: dict[str, bool] = {}
         self.paused = 0  # inside a leaf module, and in the recorder itself
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
             if id(tensor) not in self.refs:
@@ -292,8 +300,7 @@ class _Recorder:
         versions = [tensor._version for tensor in given]
         random_state = torch.random.get_rng_state()
         result = function(*args, **kwargs)
-        if name not in DRAWING:
-            self.check_random(random_state, function_name(function))
+        self.check_random(random_state, function_name(function), allowed=name in DRAWING)
         written = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
         produced = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
         if not produced and not written:
@@ -334,8 +341,11 @@ class _Recorder:
         for index in made - self.dependent - self.parametric:
             self.constant(Ref(index))
 
-    def check_random(self, before: torch.Tensor, name: str, path: str | None = None) -> None:
-        if not torch.equal(before, torch.random.get_rng_state()):
+    def check_random(self, before: torch.Tensor, name: str, path: str | None = None, *, allowed: bool = False) -> None:
+        if torch.equal(before, torch.random.get_rng_state()):
+            return
+        self.draws = True
+        if not allowed:
             raise self.refuse(
                 f"{name} draws random numbers inside forward",
                 path=path,
@@ -410,11 +420,14 @@ class _Recorder:
         if leaf is None:
             return
         path = self.paths[id(module)]
-        if not leaf.draws:
-            self.check_random(random_state, type(module).__name__, path)
+        self.check_random(random_state, type(module).__name__, path, allowed=leaf.draws)
         if leaf.split_call is None:
             self.add_layer(module, path, leaf, args, kwargs, result)
         else:
+            if path not in self.continues:
+                alone = sum(isinstance(x, torch.Tensor) for x in pytree.tree_leaves((args, kwargs))) == 1
+                began = state is not None and all(map(operator.is_, state, self.beginnings[id(module)]))
+                self.continues[path] = alone and began
             self.add_neuron(module, path, leaf, leaf.split_call(module, args, kwargs, state, result))
         self.paused -= 1
 
@@ -474,12 +487,24 @@ def record(
     **Raises:** `RecordingError`, `UnsupportedModuleError`, `UnsupportedOptionError` with the module path and source
     line; what the module itself raises comes through.
     """
+    with preserved(module):
+        return run_once(module, inputs, registry, call=call, inputs_require_grad=inputs_require_grad)
+
+
+def run_once(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    registry: Registry,
+    *,
+    call: Callable[..., Any] | None = None,
+    inputs_require_grad: bool = False,
+) -> Tape:
+    """`record` that leaves on the module what the run left there. Neurons start from their beginning."""
     inputs = tuple(tensor.detach().clone() for tensor in inputs)
     for tensor in inputs:
         tensor.requires_grad_(inputs_require_grad and tensor.is_floating_point())
     hooks = torch.nn.modules.module
     with contextlib.ExitStack() as stack:
-        stack.enter_context(preserved(module))
         stack.enter_context(eager())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.enable_grad())
@@ -487,6 +512,8 @@ def record(
         input_refs = tuple(recorder.new(tensor) for tensor in inputs)
         recorder.dependent.update(ref.index for ref in input_refs)
         registry.reset_states(module)
+        neurons = [(child, leaf.read_state) for child, leaf in registry.neurons(module) if leaf.read_state is not None]
+        recorder.beginnings = {id(child): read(child) for child, read in neurons}
         before = hooks.register_module_forward_pre_hook(recorder.enter)
         stack.callback(before.remove)
         after = hooks.register_module_forward_hook(
@@ -496,6 +523,7 @@ def record(
         stack.enter_context(_seen_autograd_functions(recorder))
         stack.enter_context(_Functions(recorder))
         result = (module if call is None else call)(*inputs)
+    left = {recorder.paths[id(child)] for child, read in neurons if any(bool(x.any()) for x in read(child))}
     return Tape(
         recorder.entries,
         input_refs,
@@ -506,6 +534,8 @@ def record(
         recorder.parametric,
         recorder.shapes,
         recorder.called,
+        tuple(path for path, continues in recorder.continues.items() if continues and path in left),
+        recorder.draws,
     )
 
 
@@ -527,7 +557,7 @@ def _seen_autograd_functions(recorder: _Recorder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def preserved(module: torch.nn.Module) -> Iterator[None]:
-    """Whatever happens to attributes, buffers and gradients of a module inside, it is undone at the end."""
+    """Whatever happens to a module or the global random numbers inside, it is undone at the end."""
     saved: list[Any] = []
     contents: list[tuple[Any, Any]] = []
     # What is written into buffers goes into copies, so that gradients of the run still find what they saved.
@@ -543,7 +573,8 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
             if tensor is not None:
                 child._buffers[name] = copies.setdefault(id(tensor), tensor.detach().clone())
     try:
-        yield
+        with randomness.preserved():
+            yield
     finally:
         for child, buffers, attributes, parameters, gradients in saved:
             child._parameters.clear()

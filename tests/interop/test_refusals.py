@@ -1,5 +1,6 @@
 """What cannot be converted exactly is refused: with the place, the source line, and the module as it was."""
 
+import random
 import subprocess
 import sys
 import textwrap
@@ -474,6 +475,177 @@ def test_writes_under_a_mask_convert(kind):
     check_equivalence(module, converted, (sequence(7, 2),)).raise_if_failed()
 
 
+# What a second call does
+
+
+class Lazy(Net):
+    """The membrane is made once, and goes on at the next call."""
+
+    def make_extra(self):
+        self.mem = None
+
+    def forward(self, x):
+        if self.mem is None:
+            self.mem = self.lif.reset_mem()
+        spikes = []
+        for t in range(x.shape[0]):
+            spk, self.mem = self.lif(self.fc(x[t]), self.mem)
+            spikes.append(spk)
+        return torch.stack(spikes)
+
+
+class Counting(Net):
+    def make_extra(self):
+        self.calls = 0
+
+    def start(self, x):
+        self.calls += 1
+        return super().start(x)
+
+    def current(self, x, t, mem):
+        return self.fc(x[t]) if self.calls == 1 else torch.relu(self.fc(x[t]))
+
+
+class Annealing(Net):
+    def make_extra(self):
+        self.gain = 1.0
+
+    def start(self, x):
+        self.gain *= 0.5
+        return super().start(x)
+
+    def current(self, x, t, mem):
+        return self.fc(x[t]) * self.gain
+
+
+class Remembering(Net):
+    def make_extra(self):
+        self.history = []
+
+    def finish(self, spikes, x):
+        self.history.append(torch.stack(spikes).detach())
+        return torch.stack(self.history).sum(0)
+
+
+class Failing(Net):
+    def start(self, x):
+        if hasattr(self, "done"):
+            raise ValueError("called twice")
+        self.done = True
+        return super().start(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "line"),
+    [
+        (Lazy, "self.mem", ""),
+        (Counting, "self.calls", "self.fc(x[t]) if self.calls == 1"),
+        (Annealing, "self.gain", "self.fc(x[t]) * self.gain"),
+        (Remembering, "self.history", "torch.stack(self.history).sum(0)"),
+        (Failing, "self.done", ""),
+    ],
+)
+def test_what_is_kept_from_call_to_call_is_refused(kind, name, line):
+    error = refused(kind(), RecordingError, "forward keeps something from call to call", line=line)
+    assert name in str(error) and "Initialise what changes at the beginning of forward" in str(error)
+
+
+class MovingRate(Rate):
+    def finish(self, spikes, x):
+        self.rate = self.rate * 0.9 + torch.stack(spikes).mean((0, 1)).detach()
+        return torch.stack(spikes)
+
+
+class ScratchBuffer(Rate):
+    """A buffer that is set before it is read."""
+
+    def start(self, x):
+        self.rate = torch.zeros(x.shape[1], 4)
+        return super().start(x)
+
+    def current(self, x, t, mem):
+        self.rate = self.rate * 0.9 + self.fc(x[t])
+        return self.rate
+
+
+def test_buffers_that_go_on_are_refused_and_those_that_begin_anew_convert():
+    refused(MovingRate(), RecordingError, "the buffer 'rate' is changed inside forward", line="self.rate * 0.9")
+    assert len(from_torch(ScratchBuffer(), (sequence(),)).report) == 2
+
+
+def test_hidden_states_that_go_on_are_noted():
+    class Hidden(nn.Module):
+        def __init__(self, reset):
+            super().__init__()
+            self.reset = reset
+            self.fc = nn.Linear(4, 4)
+            self.lif = snntorch.Leaky(beta=0.9, init_hidden=True)
+
+        def forward(self, x):
+            if self.reset:
+                utils.reset(self)
+            return torch.stack([self.lif(self.fc(x[t])) for t in range(x.shape[0])])
+
+    note = "lif: torch continues from the last membrane at the next call unless reset; the conversion starts anew"
+    torch.manual_seed(0)
+    assert note in from_torch(Hidden(False), (sequence(),)).report.notes
+    assert note not in from_torch(Hidden(True), (sequence(),)).report.notes
+
+
+GENERATOR = np.random.default_rng(0)
+
+
+class PythonRandom(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]) * random.random()
+
+
+class NumpyRandom(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]) + torch.from_numpy(np.random.rand(4).astype(np.float32))
+
+
+class SteppedAtRandom(Net):
+    def forward(self, x):
+        return self.lif(self.fc(x) + np.random.rand(), torch.zeros(3, 4))[0]
+
+
+class NumpyGenerator(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]) * float(GENERATOR.random())
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (PythonRandom, "self.fc(x[t]) * random.random()"),
+        (NumpyRandom, "torch.from_numpy(np.random.rand(4)"),
+        (NumpyGenerator, "float(GENERATOR.random())"),
+    ],
+)
+def test_random_numbers_of_others_are_refused(kind, line):
+    torch.manual_seed(0)
+    numpy = np.random.get_state()[1].tolist()
+    match = "forward gives other values when it is called again"
+    refused(kind(), RecordingError, match, line=line)
+    refused(SteppedAtRandom(), RecordingError, match, example=(sequence()[0],), loop="outside")
+    assert numpy == np.random.get_state()[1].tolist()
+
+
+class BranchOnDtype(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        return cur * 2 if self.fc.weight.dtype == torch.float32 else torch.relu(cur)
+
+
+def test_a_branch_on_the_dtype_is_refused():
+    torch.manual_seed(0)
+    error = refused(
+        BranchOnDtype(), EquivalenceError, "forward does something else in float64", line="cur * 2 if self.fc.weight"
+    )
+    assert "please report" not in str(error)
+
+
 # Modules and functions
 
 
@@ -569,6 +741,7 @@ def test_loops_whose_steps_differ_are_refused(kind, match, path, line):
 def test_a_single_time_step_is_refused_inside():
     error = refused(Net(), RecordingError, "no time loop was found", example=(sequence(1),))
     assert "pass a longer example" in str(error)
+    assert "Looked for, among its" in str(error)
 
 
 def test_a_network_without_neurons_is_refused():
