@@ -255,11 +255,13 @@ def _verified(module: torch.nn.Module, converted: Converted, inputs: tuple[torch
 
 
 def _with_variation(tensor: torch.Tensor, spec: InputSpec) -> torch.Tensor:
-    """An input with as many further samples, of other values: an example may be silent where it matters."""
+    """An input with further samples of other values: an example may be silent, or alone, where it matters."""
     if spec.batch_axis is None:
         return tensor
     others = tensor.flip([axis for axis in range(tensor.ndim) if axis != spec.batch_axis])
-    return torch.cat([tensor, others * 1.5 if tensor.is_floating_point() else others], spec.batch_axis)
+    if not tensor.is_floating_point():
+        return torch.cat([tensor, others], spec.batch_axis)
+    return torch.cat([tensor, others * 1.5, tensor * 0.6], spec.batch_axis)
 
 
 def _check_double(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], outside: bool) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from .blueprint import Blueprint, InputSpec, Out
 from .errors import WeightMappingError
+from .ops import floats_are
 from .report import ConversionReport
 from .running import Results, length_of, run_sample
 from .transfer import to_torch
@@ -199,18 +200,21 @@ class Converted(eqx.Module):
         batched = {(array.shape[axis], axis) for array, axis in zip(arrays, axes, strict=True) if axis is not None}
         run = functools.partial(run_sample, blueprint, self._filled, self.dtype, length)
         if not batched:
-            return run(key, *arrays)
+            with floats_are(self.dtype):
+                return run(key, *arrays)
         neurons = [neuron for stage in blueprint.stages for neuron in stage.neurons.values()]
         states = {each.name: {field: each.batch_axis for field, _, _ in each.fields} for each in neurons}
         spikes = {each.name: None if each.batch_axis is None else each.batch_axis + 1 for each in neurons}
         size, _ = next(iter(batched))
         keys = None if key is None else jax.random.split(key, size)
-        return jax.vmap(
+        batch = jax.vmap(
             run,
             in_axes=(None if key is None else 0, *axes),
             out_axes=Results(list(blueprint.out_axes), states, spikes, None),
             axis_name=BATCH,
-        )(keys, *arrays)
+        )
+        with floats_are(self.dtype):
+            return batch(keys, *arrays)
 
 
 def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) -> list[Array]:

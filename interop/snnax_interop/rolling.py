@@ -200,7 +200,9 @@ class _Rolling:
         elif varying:
             body.reads[position] = _time_read(tape, steps, arguments, varying)
         if write is None:
-            self.check_shapes(steps)
+            # A number that a loop starts from stands for a whole tensor of it.
+            first = any(isinstance(each, Carried) and not isinstance(each.initials[0], Ref) for each in arguments)
+            self.check_shapes(steps[1:] if first else steps)
         body.entries.append(entry)
         body.arguments.append(arguments)
         body.states.append(self.states(steps))

@@ -76,7 +76,7 @@ from ._arithmetic import (
     where,
 )
 from ._attention import multi_head_attention, scaled_dot_product_attention
-from ._casts import detach, identity, to, to_float, to_integer, type_as
+from ._casts import detach, floats_are as floats_are, identity, to, to_float, to_integer, type_as
 from ._factories import arange, filled, full, full_like, like, linspace, new_filled, new_full
 from ._layers import (
     bilinear,

@@ -1,13 +1,36 @@
 """Types, and functions that leave values as they are."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 
+_FLOAT: contextvars.ContextVar[Any] = contextvars.ContextVar("float", default=jnp.float32)
+
+
+def float_type() -> Any:
+    """The floating point type of the network that runs, in the place of torch's float32."""
+    return _FLOAT.get()
+
+
+@contextlib.contextmanager
+def floats_are(dtype: Any) -> Iterator[None]:
+    """Inside, casts and factories make floating point numbers of this type."""
+    token = _FLOAT.set(jnp.dtype(dtype))
+    try:
+        yield
+    finally:
+        _FLOAT.reset(token)
+
+
 def to_float(input, *args, **kwargs) -> Array:
     """Casts between floating point types are left to the types of the parameters."""
-    return input if jnp.issubdtype(input.dtype, jnp.floating) else input.astype(jnp.float32)
+    return input if jnp.issubdtype(input.dtype, jnp.floating) else input.astype(float_type())
 
 
 _DTYPES = {"bool": jnp.bool_, "uint8": jnp.uint8, "int8": jnp.int8, "int16": jnp.int16, "int32": jnp.int32}

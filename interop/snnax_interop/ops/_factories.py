@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._casts import to
+from ._casts import float_type, to
 
 
 def _typed(value: Array, dtype: Any) -> Array:
@@ -22,13 +22,13 @@ def filled(value: float) -> Callable[..., Array]:
     """`torch.zeros`, `ones` and `empty`; what an empty tensor holds is never read."""
 
     def make(*args, size=None, dtype=None) -> Array:
-        return _typed(jnp.full(_shape(args) if size is None else tuple(size), value, jnp.result_type(float)), dtype)
+        return _typed(jnp.full(_shape(args) if size is None else tuple(size), value, float_type()), dtype)
 
     return make
 
 
 def full(size, fill_value, dtype=None) -> Array:
-    return _typed(jnp.full(tuple(size), fill_value), dtype)
+    return _typed(jnp.full(tuple(size), fill_value, float_type() if isinstance(fill_value, float) else None), dtype)
 
 
 def new_filled(value: float) -> Callable[..., Array]:
@@ -62,4 +62,4 @@ def arange(*args, start=0, end=None, step=1, dtype=None) -> Array:
 
 
 def linspace(start, end, steps, dtype=None) -> Array:
-    return _typed(jnp.linspace(start, end, steps), dtype)
+    return _typed(jnp.linspace(start, end, steps, dtype=float_type()), dtype)
