@@ -1069,16 +1069,12 @@ class Middle(Net):
         return spikes[len(spikes) // 2]
 
 
-@pytest.mark.parametrize("kind", [SlowsDown, StopsReading])
+@pytest.mark.parametrize("kind", [SlowsDown, StopsReading, Middle])
 def test_steps_that_differ_only_beyond_the_example_hold_for_its_length(kind):
     converted = from_torch(kind(), (sequence(),))
     assert any("exactly this length" in note for note in converted.report.notes)
     with pytest.raises(ValueError, match=r"must have shape \(5, batch, 4\), found \(6, 3, 4\)"):
         converted(to_jax(sequence(6)))
-
-
-def test_a_step_that_is_at_neither_end_is_refused():
-    refused(Middle(), RecordingError, r"reads time step 2 of 5, and 5 of 11\. Allowed: steps counted from")
 
 
 class PicksByBatch(Net):

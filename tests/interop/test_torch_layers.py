@@ -403,7 +403,7 @@ def test_arguments_that_a_layer_is_not_converted_with_are_refused():
         (lambda: nn.Upsample(scale_factor=2, mode="area"), IMAGE, "Upsample.mode='area'"),
         (lambda: nn.MaxPool1d(2, return_indices=True), SIGNAL, r"MaxPool1d\(return_indices=True\)"),
         (lambda: nn.InstanceNorm2d(4, track_running_stats=True).train(), IMAGE, "evaluation"),
-        (lambda: nn.BatchNorm2d(4, track_running_stats=False), IMAGE, "running statistics"),
+        (lambda: nn.BatchNorm2d(4, track_running_stats=False), IMAGE, "track_running_stats"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice:UserWarning")
