@@ -15,7 +15,7 @@ import snntorch
 import torch
 from jax.extend.core import jaxprs_in_params
 
-from snnax_interop import from_torch, to_jax
+from snnax_interop import Converted, from_torch, to_jax
 
 
 class Network(torch.nn.Module):
@@ -48,6 +48,13 @@ def equations(jaxpr: Any) -> Iterator[Any]:
             yield from equations(inner)
 
 
+def timed(network: torch.nn.Module, x: torch.Tensor) -> tuple[float, Converted]:
+    """A conversion, and how many seconds it takes."""
+    start = time.perf_counter()
+    converted = from_torch(network, x)
+    return time.perf_counter() - start, converted
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -60,13 +67,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for modules, steps in sizes:
         torch.manual_seed(0)
         network, x = Network(modules), 2 * torch.rand(steps, 2, 16)
-        seconds = []
-        for _ in range(1 if arguments.smoke else arguments.rounds):
-            start = time.perf_counter()
-            converted = from_torch(network, x)
-            seconds.append(time.perf_counter() - start)
-        count = len(list(equations(jax.make_jaxpr(converted)(to_jax(x)).jaxpr)))
-        print(f"{modules:7}  {steps:5}  {statistics.median(seconds):7.2f}  {count:9}", flush=True)
+        runs = [timed(network, x) for _ in range(1 if arguments.smoke else arguments.rounds)]
+        seconds = statistics.median(each for each, _ in runs)
+        count = len(list(equations(jax.make_jaxpr(runs[-1][1])(to_jax(x)).jaxpr)))
+        print(f"{modules:7}  {steps:5}  {seconds:7.2f}  {count:9}", flush=True)
 
 
 if __name__ == "__main__":

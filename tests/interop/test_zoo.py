@@ -12,6 +12,7 @@ import zoo_state
 import zoo_structure
 import zoo_tensors
 import zoo_time
+import zoo_wild
 from test_convert import assert_same, run_torch, tensors_of
 from torch import nn
 
@@ -20,7 +21,7 @@ from snnax_interop.equivalence import _double, _float_is_double
 from snnax_interop.frameworks import registry_for
 
 
-GROUPS = [zoo_time, zoo_loops, zoo_state, zoo_memory, zoo_structure, zoo_tensors, zoo_layers]
+GROUPS = [zoo_time, zoo_loops, zoo_state, zoo_memory, zoo_structure, zoo_tensors, zoo_layers, zoo_wild]
 CASES = {name: case for group in GROUPS for name, case in group.CASES.items()}
 
 by_case = pytest.mark.parametrize("name", CASES)
