@@ -23,10 +23,10 @@ class Length:
     divisor: int = 1
     exact: bool = False
 
-    def __call__(self, n: int) -> int:
+    def __call__(self, n: Any) -> Any:
         """**Raises:** `ValueError` for a length with a remainder that has none."""
         found, rest = divmod(self.factor * n + self.offset, self.divisor)
-        if rest and self.exact:
+        if self.exact and rest:
             raise ValueError(
                 f"the network runs lengths n where n {self.offset:+} is a multiple of {self.divisor}, found n = {n}: "
                 "it does something else at the last steps of other lengths"
@@ -70,7 +70,7 @@ class Fraction:
     offset: int
     inverted: bool = False
 
-    def __call__(self, n: int) -> float:
+    def __call__(self, n: Any) -> Any:
         return self.numerator * (n + self.offset) if self.inverted else self.numerator / (n + self.offset)
 
     @staticmethod

@@ -53,8 +53,8 @@ DEFINITIONS = {
     "MobileNetV2": Definition(
         lambda: mobilenet.MobileNetV2(num_classes=5, width_mult=0.25), (2, 1, 3, 32, 32), refusal=no_leaf("LIF")
     ),
-    "speech, LIF": Definition(lambda: speech.lif_model(8, 5, 3), (3, 2, 5), refusal=no_leaf("LIFRecurrentCell")),
-    "speech, LSNN": Definition(lambda: speech.lsnn_model(8, 5, 3), (3, 2, 5), refusal=no_leaf("LSNNRecurrentCell")),
+    "speech, LIF": Definition(lambda: speech.lif_model(8, 5, 3), (3, 2, 5), refusal="gradient hook"),
+    "speech, LSNN": Definition(lambda: speech.lsnn_model(8, 5, 3), (3, 2, 5), refusal="gradient hook"),
     "speech, LSTM": Definition(
         lambda: speech.LSTMModel(8, 5, 3), (3, 2, 5), refusal="no neuron that is stepped through time was found"
     ),
