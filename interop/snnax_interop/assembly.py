@@ -44,7 +44,7 @@ def assemble(
     weights = builder.weights
     if builder.rounds:
         wide = double()
-        if [entry.signature for entry in wide.entries] == [entry.signature for entry in tape.entries]:
+        if tape.first_difference(wide) is None:
             builder.widen(wide)
     renamed: list[Mapping[str, str]] = []
     stages = tuple(_stage(builder, stage, renamed) for stage in builder.stages)

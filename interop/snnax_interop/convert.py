@@ -1,5 +1,6 @@
 """`from_torch`: record, re-roll, build, transfer weights, verify."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from .hooks import refuse_unseen
 from .leaf import Registry
 from .network import NetworkBuilder
 from .outside import outside_call
-from .purity import check_deterministic, check_repeats, other_call
+from .purity import check_deterministic, check_repeats
 from .recording import Tape, record
 from .variation import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
 from .weights import Weights, is_held, torch_dtype_name
@@ -61,7 +62,7 @@ def from_torch(
         run = Run.of(record(module, inputs, registry))
         if _runs_over_time(run):
             check_repeats(module, inputs, registry, run.tape)
-            return _verified(module, _convert(module, inputs, registry, names, run, None), inputs)
+            return _verified(module, _convert(_Example(module, inputs, names), registry, run), inputs)
         if loop == "inside" or not registry.neurons(module):
             raise _nothing_found(bool(registry.neurons(module)), len(run.tape.entries))
     call = outside_call(module, len(inputs))
@@ -72,7 +73,7 @@ def from_torch(
             "the calls of forward at different time steps differ; see loop='inside'", framework="torch"
         )
     check_deterministic(module, inputs, registry, call, run.tape)
-    return _verified(module, _convert(module, inputs, registry, names, run, call), inputs)
+    return _verified(module, _convert(_Example(module, inputs, names, call), registry, run), inputs)
 
 
 def _nothing_found(neurons: bool, calls: int) -> RecordingError:
@@ -150,24 +151,27 @@ def _repeated(tensor: torch.Tensor) -> torch.Tensor:
     return torch.stack([flipped if step == 1 else tensor for step in range(_OUTSIDE_STEPS)])
 
 
-def _convert(
-    module: torch.nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    registry: Registry,
-    names: list[str],
-    given: Run,
-    call: Callable[..., Any] | None,
-) -> Converted:
-    def run(inputs: tuple[torch.Tensor, ...]) -> Tape:
-        return record(module, inputs, registry, call=call)
+@dataclasses.dataclass(frozen=True)
+class _Example:
+    """A module with inputs and their names; `call` runs it over time where its own forward does not."""
 
-    length, why = other_length(run, given, inputs)
+    module: torch.nn.Module
+    inputs: tuple[torch.Tensor, ...]
+    names: list[str]
+    call: Callable[..., Any] | None = None
+
+
+def _convert(example: _Example, registry: Registry, given: Run) -> Converted:
+    def run(inputs: tuple[torch.Tensor, ...]) -> Tape:
+        return record(example.module, inputs, registry, call=example.call)
+
+    length, why = other_length(run, given, example.inputs)
     time_axes = direct_time_axes(given) | ({} if length is None else length.axes)
     refusal: RecordingError | None = None
-    for batch in other_batches(run, given, inputs, time_axes):
-        notes = [note for note in (batch.note, why, *_continuing(given.tape, call is not None)) if note]
+    for batch in other_batches(run, given, example.inputs, time_axes):
+        notes = [note for note in (batch.note, why, *_continuing(given.tape, example.call is not None)) if note]
         try:
-            return _at_any_length(module, inputs, names, given, batch, length, notes, call is not None)
+            return _at_any_length(example, given, batch, length, notes)
         except RecordingError as error:
             refusal = refusal or error  # the batch may be elsewhere
     assert refusal is not None
@@ -185,33 +189,18 @@ def _continuing(tape: Tape, outside: bool) -> list[str]:
 
 
 def _at_any_length(
-    module: torch.nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    names: list[str],
-    given: Run,
-    batch: OtherBatch,
-    length: OtherLength | None,
-    notes: list[str],
-    outside: bool,
+    example: _Example, given: Run, batch: OtherBatch, length: OtherLength | None, notes: list[str]
 ) -> Converted:
     """The network at any length; at that of the example only, where something is not known beyond it."""
     try:
-        return _built(module, inputs, names, given, batch, length, notes, outside)
+        return _built(example, given, batch, length, notes)
     except LengthError as error:
         notes = [*notes, f"converted for exactly this length: {str(error).splitlines()[0]}"]
-        return _built(module, inputs, names, given, batch, None, notes, outside)
+        return _built(example, given, batch, None, notes)
 
 
-def _built(
-    module: torch.nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    names: list[str],
-    given: Run,
-    batch: OtherBatch,
-    length: OtherLength | None,
-    notes: list[str],
-    outside: bool,
-) -> Converted:
+def _built(example: _Example, given: Run, batch: OtherBatch, length: OtherLength | None, notes: list[str]) -> Converted:
+    module, outside = example.module, example.call is not None
     runs = Runs(
         given,
         batch.run,
@@ -221,16 +210,16 @@ def _built(
         length is not None and length.rounds,
         length is not None and length.whole,
     )
-    builder = NetworkBuilder(runs, module, Weights(module), names)
+    builder = NetworkBuilder(runs, module, Weights(module), example.names)
     free = {} if length is None else length.axes
     specs = tuple(
         InputSpec(name, tuple(tensor.shape), torch_dtype_name(tensor), axis, free.get(number))
-        for number, (name, tensor, axis) in enumerate(zip(names, inputs, batch.axes, strict=True))
+        for number, (name, tensor, axis) in enumerate(zip(example.names, example.inputs, batch.axes, strict=True))
     )
     return assemble(
         module,
         builder,
-        lambda: record_double(module, inputs, outside=outside)[1],
+        lambda: record_double(module, example.inputs, outside=outside)[1],
         specs,
         next(iter(free.items()), None),
         notes,
@@ -271,7 +260,7 @@ def _check_double(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], out
     """
     call = outside_call(module, len(inputs)) if outside else None
     single = record(module, inputs, registry_for(module), call=call)
-    entry = other_call(single, record_double(module, inputs, outside=outside)[1])
+    entry = single.first_difference(record_double(module, inputs, outside=outside)[1])
     if entry is not None:
         raise EquivalenceError(
             f"forward does something else in float64, where the conversion is compared with it: at {entry.name}\n"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -229,6 +229,3 @@ def _switch(rows: Sequence[Sequence[Any]]) -> list[Progression]:
 def _rounded(value: int | float) -> int | float:
     """Whole where only rounding keeps it from that."""
     return round(value) if _is_close(value, round(value)) else value
-
-
-Schedule = Callable[[int], np.ndarray]

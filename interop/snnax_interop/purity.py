@@ -8,7 +8,7 @@ import torch
 from . import randomness
 from .errors import RecordingError
 from .leaf import Registry
-from .recording import Entry, Ref, Tape, base_name, preserved, record, refs, run_once
+from .recording import Ref, Tape, base_name, preserved, record, refs, run_once
 
 
 def check_repeats(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], registry: Registry, first: Tape) -> None:
@@ -48,18 +48,13 @@ def check_deterministic(
 
 def _compare(first: Tape, second: Tape, changed: list[str]) -> None:
     """Refuse two runs that differ; `changed` are the attributes that the first has changed."""
-    entry = _other_call(first.entries, second.entries)
+    entry = first.first_difference(second)
     if entry is not None:
         what = f"does something else at {entry.name}"
         raise _keeps(changed, what, entry.line) if changed else _varies(what, entry.line)
     if not first.draws and not _same_values(first, second):
         line = _other_value(first, second)
         raise _keeps(changed, "computes other values", line) if changed else _varies("gives other values", line)
-
-
-def other_call(first: Tape, second: Tape) -> Entry | None:
-    """The first call of one tape that the other does not make."""
-    return _other_call(first.entries, second.entries)
 
 
 def _keeps(names: list[str], what: str, line: str) -> RecordingError:
@@ -112,15 +107,6 @@ def _check_buffer(name: str, tape: Tape) -> None:
                 f"  {entry.line}\nAllowed: buffers that forward only reads, or sets before it reads them. Keep the "
                 "changing value in a variable of forward, or pass it in and return it"
             )
-
-
-def _other_call(first: list[Entry], second: list[Entry]) -> Entry | None:
-    for a, b in zip(first, second, strict=False):
-        if a.signature != b.signature:
-            return a
-    longer = max(first, second, key=len)
-    shared = min(len(first), len(second))
-    return longer[shared] if len(longer) > shared else None
 
 
 def _same_values(first: Tape, second: Tape) -> bool:

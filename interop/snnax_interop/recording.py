@@ -141,6 +141,17 @@ class Tape:
     def shape(self, ref: Ref) -> tuple[int, ...]:
         return self.shapes[ref.index]
 
+    def first_difference(
+        self, other: "Tape", what: Callable[[Entry], Any] = lambda entry: entry.signature
+    ) -> Entry | None:
+        """The first call that another tape does not make, or for which `what` is something else there."""
+        for a, b in zip(self.entries, other.entries, strict=False):
+            if what(a) != what(b):
+                return a
+        longer = max(self.entries, other.entries, key=len)
+        shared = min(len(self.entries), len(other.entries))
+        return longer[shared] if len(longer) > shared else None
+
 
 def function_name(function: Any) -> str:
     """A tensor function's name as a user would write it."""

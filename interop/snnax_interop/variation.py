@@ -94,8 +94,8 @@ def _along(
     """A run with other sizes along these axes; None where it does something else there, with a note."""
     number, axis = next(iter(axes.items()))
 
-    def attempt(change: Change) -> tuple[OtherLength, bool]:
-        """The run, and whether it repeats the same steps."""
+    def attempt(change: Change) -> tuple[OtherLength, bool] | None:
+        """The run, and whether it repeats the same steps; None where the network raises an error."""
         changed = tuple(change(x, axes[number]) if number in axes else x for number, x in enumerate(inputs))
         try:
             other = Run.of(record(changed))
@@ -103,30 +103,24 @@ def _along(
             shapes = ", ".join(str(tuple(x.shape)) for x in changed)
             error.add_note(f"This was found in a run of another length than the example, on inputs of shape {shapes}.")
             raise
+        except Exception:  # whatever user code raises on a length that it was not written for
+            return None
         counts = [[segment.count for segment in run.segments] for run in (given, other)]
         sizes = (inputs[number].shape[axis], changed[number].shape[axis])
         return OtherLength(other, axes, sizes), _shape(given) == _shape(other) and counts[0] != counts[1]
 
-    def tried(change: Change) -> tuple[OtherLength, bool] | None:
-        try:
-            return attempt(change)
-        except InteropError:
-            raise
-        except Exception:  # whatever user code raises on a length that it was not written for
-            return None
-
     # More than twice as long, so that a limit beyond the example shows itself; one step more, or less, where that is
     # too long.
     for change in (_doubled, _extended, _shortened):
-        outcome = tried(change)
+        outcome = attempt(change)
         if outcome is None:
             continue
         found, same = outcome
-        confirmed = _confirmed(tried, given, found) if same else None
+        confirmed = _confirmed(attempt, given, found) if same else None
         if change is _doubled and not same:
             # Steps that come in pairs are whole at an even number of further ones.
-            outcome = tried(_twice)
-            confirmed = None if outcome is None or not outcome[1] else _in_whole_steps(tried, given, outcome[0])
+            outcome = attempt(_twice)
+            confirmed = None if outcome is None or not outcome[1] else _in_whole_steps(attempt, given, outcome[0])
         if confirmed is not None:
             return confirmed, ""
         return None, "converted for exactly this length: at another one, forward does something else than more steps"
@@ -251,23 +245,14 @@ def other_batches(
 
 
 def _check_same(given: Tape, other: Tape) -> None:
-    entry = _first_difference(given.entries, other.entries)
+    # The same calls in the same order number their values alike.
+    entry = given.first_difference(other, lambda entry: (entry.signature, _values(entry)))
     if entry is not None:
         raise RecordingError(
             f"forward does something else with another batch size or other values: at {entry.name}\n  {entry.line}\n"
             "Allowed: control flow on settings and lengths. Use torch.where or masks for decisions on values",
             path=entry.path,
         )
-
-
-def _first_difference(first: list[Entry], second: list[Entry]) -> Entry | None:
-    for a, b in zip(first, second, strict=False):
-        # The same calls in the same order number their values alike.
-        if a.signature != b.signature or _values(a) != _values(b):
-            return a
-    if len(first) != len(second):
-        return max(first, second, key=len)[min(len(first), len(second))]
-    return None
 
 
 def _values(entry: Entry) -> list[Ref]:
