@@ -13,17 +13,17 @@ from .converted import Converted, map_structure
 from .errors import RecordingError, UnsupportedOptionError
 from .graphs import GraphBuilder
 from .network import NetworkBuilder
-from .recording import Ref, Tape
 from .report_building import conversion_report
 from .stage import StageBuilder
 from .steps import ChannelsSecond
+from .tape import Ref, Tape
 from .weights import Weights, torch_dtype_name
 
 
 def assemble(
     module: torch.nn.Module,
     builder: NetworkBuilder,
-    double: Callable[[], Tape],
+    double: Callable[[], Tape | None],
     specs: tuple[InputSpec, ...],
     length: tuple[int, int] | None,
     notes: list[str],
@@ -31,8 +31,8 @@ def assemble(
 ) -> Converted:
     """Put together what a builder has built.
 
-    `double` records the run of the builder's tape in float64. `length` is the input and its axis that say how long the
-    network runs.
+    `double` records the run of the builder's tape in float64; None where that does something else. `length` is the
+    input and its axis that say how long the network runs.
     """
     tape = builder.runs.tape
     results = _Results(builder)
@@ -44,7 +44,7 @@ def assemble(
     weights = builder.weights
     if builder.rounds:
         wide = double()
-        if tape.first_difference(wide) is None:
+        if wide is not None:
             builder.widen(wide)
     renamed: list[Mapping[str, str]] = []
     stages = tuple(_stage(builder, stage, renamed) for stage in builder.stages)

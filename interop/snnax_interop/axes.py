@@ -5,9 +5,9 @@ import functools
 from collections.abc import Collection, Mapping
 
 from .errors import RecordingError
-from .recording import Ref, Tape
 from .rolling import Body, Moment, analyse, moments
 from .segments import Segment, find_segments
+from .tape import Ref, Tape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,18 @@ class Run:
     @functools.cached_property
     def bodies(self) -> tuple[Body, ...]:
         return tuple(analyse(self.tape, segment, self.moments) for segment in self.segments)
+
+    @functools.cached_property
+    def outline(self) -> list[object]:
+        """What a run does, whatever its length is: its calls, with one time step of each segment."""
+        found: list[object] = []
+        stop = 0
+        for segment in self.segments:
+            found += [entry.signature for entry in self.tape.entries[stop : segment.start]]
+            steps = self.tape.entries[segment.start : segment.start + segment.period]
+            found.append(tuple(entry.signature for entry in steps))
+            stop = segment.stop
+        return found + [entry.signature for entry in self.tape.entries[stop:]]
 
     @functools.cached_property
     def pieces(self) -> dict[int, int]:

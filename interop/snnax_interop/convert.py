@@ -1,6 +1,7 @@
 """`from_torch`: record, re-roll, build, transfer weights, verify."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -13,12 +14,14 @@ from .converted import Converted
 from .equivalence import check_equivalence, record_double
 from .errors import EquivalenceError, LengthError, RecordingError, TransferError
 from .frameworks import registry_for
+from .fusion import fused
 from .hooks import refuse_unseen
 from .leaf import Registry
 from .network import NetworkBuilder
 from .outside import outside_call
-from .purity import check_deterministic, check_repeats
-from .recording import Tape, record
+from .purity import Kept, check_deterministic
+from .recording import preserved, record, run_once
+from .tape import Tape
 from .variation import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
 from .weights import Weights, is_held, torch_dtype_name
 from .wrappers import signature
@@ -59,9 +62,13 @@ def from_torch(
     registry = registry_for(module)
     names = _input_names(module, len(inputs))
     if loop != "outside":
-        run = Run.of(record(module, inputs, registry))
-        if _runs_over_time(run):
-            check_repeats(module, inputs, registry, run.tape)
+        with preserved(module):
+            kept = Kept(module, registry)
+            run = Run.of(run_once(module, inputs, registry))
+            inside = _runs_over_time(run)
+            if inside:
+                kept.check_second_call(inputs, run.tape)
+        if inside:
             return _verified(module, _convert(_Example(module, inputs, names), registry, run), inputs)
         if loop == "inside" or not registry.neurons(module):
             raise _nothing_found(bool(registry.neurons(module)), len(run.tape.entries))
@@ -210,21 +217,30 @@ def _built(example: _Example, given: Run, batch: OtherBatch, length: OtherLength
         length is not None and length.rounds,
         length is not None and length.whole,
     )
-    builder = NetworkBuilder(runs, module, Weights(module), example.names)
     free = {} if length is None else length.axes
     specs = tuple(
         InputSpec(name, tuple(tensor.shape), torch_dtype_name(tensor), axis, free.get(number))
         for number, (name, tensor, axis) in enumerate(zip(example.names, example.inputs, batch.axes, strict=True))
     )
-    return assemble(
-        module,
-        builder,
-        lambda: record_double(module, example.inputs, outside=outside)[1],
-        specs,
-        next(iter(free.items()), None),
-        notes,
-        outside,
-    )
+
+    @functools.cache
+    def double() -> Tape | None:
+        """The run in float64, if it makes the same calls."""
+        wide = record_double(module, example.inputs, outside=outside)[1]
+        return wide if given.tape.first_difference(wide) is None else None
+
+    def assembled(runs: Runs) -> Converted:
+        builder = NetworkBuilder(runs, module, Weights(module), example.names)
+        return assemble(module, builder, double, specs, next(iter(free.items()), None), notes, outside)
+
+    whole = fused(runs)
+    try:
+        return assembled(whole)
+    except RecordingError:
+        # What follows the loops may read what only they have as they stand.
+        if whole is runs:
+            raise
+        return assembled(runs)
 
 
 def _verified(module: torch.nn.Module, converted: Converted, inputs: tuple[torch.Tensor, ...]) -> Converted:
@@ -249,7 +265,7 @@ def _with_variation(tensor: torch.Tensor, spec: InputSpec) -> torch.Tensor:
         return tensor
     others = tensor.flip([axis for axis in range(tensor.ndim) if axis != spec.batch_axis])
     if not tensor.is_floating_point():
-        return torch.cat([tensor, others], spec.batch_axis)
+        return torch.cat([tensor, others, tensor], spec.batch_axis)
     return torch.cat([tensor, others * 1.5, tensor * 0.6], spec.batch_axis)
 
 

@@ -1,5 +1,6 @@
 """Proof that a converted network computes what the torch module computes: both run in float64, every value compared."""
 
+import concurrent.futures
 import contextlib
 import copy
 import dataclasses
@@ -20,8 +21,9 @@ from .errors import EquivalenceError
 from .frameworks import registry_for
 from .leaf import Leaf
 from .outside import outside_call
-from .recording import Entry, Tape, preserved, record
+from .recording import preserved, record
 from .report import table
+from .tape import Entry, Tape
 
 
 # In float64 both sides differ by the order of sums only; a wrong equation is off by far more than either bound.
@@ -106,10 +108,16 @@ def check_equivalence(
     """
     inputs = tuple(inputs)
     converted = converted.without_dropout()  # each side draws other numbers
-    double, tape = record_double(module, inputs, outside=converted.blueprint.outside, inputs_require_grad=gradients)
     with jax.enable_x64(True):
         arrays = tuple(jnp.asarray(x.detach().double() if x.is_floating_point() else x) for x in inputs)
-        outputs, states, spikes = eqx.filter_jit(Converted._run)(converted.astype("float64"), arrays)
+        given = (converted.astype("float64"), arrays)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            # XLA leaves Python alone for as long as it compiles.
+            compiled = pool.submit(eqx.filter_jit(Converted._run).lower(*given).compile)
+            double, tape = record_double(
+                module, inputs, outside=converted.blueprint.outside, inputs_require_grad=gradients
+            )
+        outputs, states, spikes = compiled.result()(*given)
         calls = _neuron_calls(tape, converted, arrays)
         comparisons = _compare_spikes(calls, tape, spikes)
         comparisons += _compare_trees("output", structure_leaves(tape.result), structure_leaves(outputs), tape)

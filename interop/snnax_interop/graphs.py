@@ -1,6 +1,7 @@
 """Calls as nodes of a native graph for one sample, without a batch axis."""
 
 import dataclasses
+import difflib
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
@@ -15,8 +16,8 @@ from .dropout import DRAWING, dropout_layer
 from .errors import InteropError, LengthError, RecordingError, UnsupportedModuleError
 from .ops import ELEMENTWISE, OPS, op_name
 from .progressions import Fraction, Length
-from .recording import Entry, Ref, base_name, function_name, refs
 from .rolling import PerStep, moving_subscript, outputs_of
+from .tape import Entry, Ref, base_name, function_name, refs
 
 
 if TYPE_CHECKING:
@@ -268,6 +269,11 @@ class GraphBuilder:
         return kinds[0] == kinds[1] or all(kind.is_floating_point for kind in kinds)
 
 
+def _similar(name: str) -> list[str]:
+    """Known functions with a name like this one, or some of them."""
+    return difflib.get_close_matches(name, OPS, 5) or ["add", "cat", "mean", "view", "where"]
+
+
 def _origin(source: Any) -> str:
     """The node or input that a source reads."""
     source = source.source if isinstance(source, snn.Previous) else source
@@ -304,7 +310,7 @@ class Twins:
         if op not in OPS:
             raise RecordingError(
                 f"the function {function_name(self.entry.target)} cannot be converted\n  {self.entry.line}\n"
-                f"Allowed: {', '.join(sorted(OPS))}",
+                f"Allowed: the {len(OPS)} functions of snnax_interop.ops.OPS, such as {', '.join(_similar(op))}",
                 path=self.entry.path,
             )
         return op

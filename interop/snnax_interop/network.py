@@ -10,10 +10,10 @@ from .call import Call, Form, Input, Items, Slice, StepList
 from .errors import LengthError, RecordingError
 from .graphs import GraphBuilder, Twins, call_of
 from .progressions import Length, Table, fit_progression
-from .recording import Entry, Ref, Tape, refs
 from .rolling import Moment, Produced, Sliced, Window, is_same, outputs_of
 from .series import Part, parts_of
 from .stage import StageBuilder
+from .tape import Entry, Ref, Tape, refs
 from .weights import BATCH, Site, Weights
 
 
@@ -257,6 +257,8 @@ class NetworkBuilder:
             both = Items((Items((Input(0), Input(1))), axis))
             call = Call((), "cat", both, (), (self.axes.batch_axis(initial), *out_axes), out_axes)
             return builder.node("cat", call, [builder.value(initial, initial_there), grown])
+        if write.stride < 0:
+            sequence = builder.node("reversed", call_of("getitem", Slice(None, None, -1)), [sequence])
         stacked = builder.node(
             "stack", Call((), "stack", Items((steps, write.axis)), (), in_axes, out_axes), [sequence]
         )
@@ -266,11 +268,11 @@ class NetworkBuilder:
             self.runs.there.tape.shape(initial_there)[write.axis],
         )
         there = stage.body_there.writes[value.position]
-        if write.start == 0 and counts == sizes:
+        firsts, lasts = zip(write.bounds(counts[0]), there.bounds(counts[1]), strict=True)
+        if firsts == (0, 0) and lasts == sizes:
             return stacked
-        bounds = [(write.start, write.start + counts[0]), (there.start or 0, (there.start or 0) + counts[1])]
-        start = self._start((bounds[0][0], bounds[1][0]), sizes, from_end=False)
-        stop = self._start((bounds[0][1], bounds[1][1]), sizes, from_end=bounds[0][1] == sizes[0])
+        start = self._start(firsts, sizes, from_end=False)
+        stop = self._start(lasts, sizes, from_end=lasts[0] == sizes[0])
         index = Items((*(Slice(None, None, None),) * write.axis, Slice(start, stop or None, None)))
         call = Call(
             (), "setitem", Items((Input(0), index, Input(1))), (), (self.axes.batch_axis(initial), *out_axes), out_axes

@@ -8,29 +8,37 @@ import torch
 from . import randomness
 from .errors import RecordingError
 from .leaf import Registry
-from .recording import Ref, Tape, base_name, preserved, record, refs, run_once
+from .recording import record, run_once
+from .tape import Ref, Tape, base_name, refs
 
 
-def check_repeats(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], registry: Registry, first: Tape) -> None:
-    """Refuse a network that does something else the second time, on the same inputs; neurons are reset between.
+class Kept:
+    """What a forward could write on the modules that it runs through, as it is before its first call."""
 
-    **Raises:** `RecordingError` that names what forward keeps on `self`, or the random numbers.
-    """
-    with preserved(module):
-        before = _kept(module, registry)
-        run_once(module, inputs, registry)
-        after = _kept(module, registry)
+    def __init__(self, module: torch.nn.Module, registry: Registry):
+        self.module = module
+        self.registry = registry
+        self.before = _kept(module, registry)
+
+    def check_second_call(self, inputs: tuple[torch.Tensor, ...], first: Tape) -> None:
+        """Refuse a network that does something else than `first` the second time, on the same inputs.
+
+        Neurons are reset between; what the first call has left on the modules must still be there.
+
+        **Raises:** `RecordingError` that names what forward keeps on `self`, or the random numbers.
+        """
+        before, after = self.before, _kept(self.module, self.registry)
         changed = [name for name in after if name not in before or _differs(before[name], after[name])]
         for name in changed:
             _check_buffer(name, first)
         try:
-            second = run_once(module, inputs, registry)
+            second = run_once(self.module, inputs, self.registry)
         except Exception as error:
             if not changed:
                 raise
             where = str(error).splitlines()
             raise _keeps(changed, f"raises {type(error).__name__}: {where[0]}", "".join(where[1:2])) from error
-    _compare(first, second, changed)
+        _compare(first, second, changed)
 
 
 def check_deterministic(

@@ -7,17 +7,17 @@ writes into shared memory.
 """
 
 import contextlib
-import dataclasses
 import functools
+import gc
 import linecache
 import operator
 import sys
 from collections.abc import Callable, Iterator
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from . import outside, randomness
@@ -25,150 +25,10 @@ from .bytecode import instruction
 from .dropout import DRAWING
 from .errors import RecordingError, UnsupportedModuleError
 from .forbidden import fault_of, is_in_place
+from .forwarding import forwarded
 from .leaf import Leaf, NeuronCall, Registry
+from .tape import CONSTANT_FUNCTIONS, Entry, Frame, Place, Ref, Tape, base_name, function_name, leaves_of, refs
 from .wrappers import eager
-
-
-@dataclasses.dataclass(frozen=True)
-class Ref:
-    """A tensor value on the tape; writing into a tensor in place makes a new value."""
-
-    index: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Frame:
-    """A Python function on the stack of a call: which activation of it, and the bytecode offset that it is at."""
-
-    activation: int
-    code: CodeType
-    offset: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a call is made: the frames from the outermost to the innermost, and the user's own line."""
-
-    frames: tuple[Frame, ...]
-    line: str
-
-    @functools.cached_property
-    def site(self) -> tuple[Any, ...]:
-        """The same each time that the line runs."""
-        return tuple((frame.code, frame.offset) for frame in self.frames)
-
-
-@dataclasses.dataclass
-class Entry:
-    """One call: of a leaf module (`leaf` is set) or of a tensor function.
-
-    `args`, `kwargs` and `result` are the call's own structures with `Ref` in the place of tensors. `state_in` and
-    `state_out` hold the state of a neuron around the call; None in `state_in` is the layer's own initial state.
-    """
-
-    target: Any
-    path: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    result: Any
-    place: "Place"
-    leaf: Leaf | None = None
-    state_in: tuple[Ref, ...] | None = None
-    state_out: tuple[Ref, ...] = ()
-    no_grad: bool = False
-
-    @property
-    def constant(self) -> bool:
-        """Whether the result is the same whatever the values of the arguments are."""
-        return self.leaf is None and getattr(self.target, "__name__", "") in _CONSTANT_FUNCTIONS
-
-    @property
-    def signature(self) -> tuple[Any, ...]:
-        """What is the same each time that a line of a loop runs."""
-        target = self.path if self.leaf is not None else self.target
-        return (self.place.site, target, self.leaf is not None)
-
-    @property
-    def line(self) -> str:
-        """The user's own line, for people to read."""
-        return self.place.line
-
-    @property
-    def made(self) -> list[Ref]:
-        """All values that the call makes."""
-        return [*refs(self.result), *self.state_out]
-
-    @property
-    def is_neuron(self) -> bool:
-        return self.leaf is not None and self.leaf.split_call is not None
-
-    @property
-    def name(self) -> str:
-        """The module path, or the function's name."""
-        return self.path if self.leaf is not None else function_name(self.target)
-
-
-@dataclasses.dataclass
-class Tape:
-    """All calls of one run, in order.
-
-    `tensors` holds every value by index, `names` the parameters and buffers among them; `dependent` are the values that
-    inputs go into, `parametric` those that parameters and buffers go into. `called` holds the paths of all modules that
-    ran, `continuing` those of neurons that would go on from their last state in the next run. `draws` says whether a
-    dropout drew random numbers.
-    """
-
-    entries: list[Entry]
-    inputs: tuple[Ref, ...]
-    result: Any
-    tensors: list[torch.Tensor]
-    names: dict[int, str]
-    dependent: set[int]
-    parametric: set[int]
-    shapes: list[tuple[int, ...]]
-    called: set[str]
-    continuing: tuple[str, ...] = ()
-    draws: bool = False
-
-    def is_constant(self, ref: Ref) -> bool:
-        """Whether a value depends neither on the inputs nor on a parameter or buffer."""
-        return ref.index not in self.dependent and ref.index not in self.parametric
-
-    def is_zero(self, ref: Ref) -> bool:
-        """Whether a value is zero whatever the inputs and parameters are."""
-        return self.is_constant(ref) and not bool(self.tensors[ref.index].any())
-
-    def shape(self, ref: Ref) -> tuple[int, ...]:
-        return self.shapes[ref.index]
-
-    def first_difference(
-        self, other: "Tape", what: Callable[[Entry], Any] = lambda entry: entry.signature
-    ) -> Entry | None:
-        """The first call that another tape does not make, or for which `what` is something else there."""
-        for a, b in zip(self.entries, other.entries, strict=False):
-            if what(a) != what(b):
-                return a
-        longer = max(self.entries, other.entries, key=len)
-        shared = min(len(self.entries), len(other.entries))
-        return longer[shared] if len(longer) > shared else None
-
-
-def function_name(function: Any) -> str:
-    """A tensor function's name as a user would write it."""
-    name = resolve_name(function) or getattr(function, "__qualname__", None) or repr(function)
-    return name.replace("torch.nn.functional.", "F.").replace("torch._C._nn.", "F.")
-
-
-def base_name(function: Any) -> str:
-    """A tensor function's `__name__`; of an attribute such as `.T`, the attribute's."""
-    owner = getattr(function, "__self__", None)
-    name = getattr(function, "__name__", "")
-    return getattr(owner, "__name__", name) if name == "__get__" else name
-
-
-def refs(tree: Any) -> list[Ref]:
-    """All values in a structure, in order."""
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Ref)]
 
 
 # What tells Python something about a tensor other than its values.
@@ -209,6 +69,7 @@ class _Recorder:
         self.dependent: set[int] = set()
         self.parametric: set[int] = set()
         self.called: set[str] = set()
+        self.stepped: set[int] = set()  # what neurons have made
         self.draws = False
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
         self.root = root
@@ -262,6 +123,8 @@ class _Recorder:
             return self.ref(tree)
         if type(tree) in (tuple, list):  # by far the most; torch's own mapping takes ten times as long
             return type(tree)(map(self.replace, tree))
+        if type(tree) is dict:
+            return {key: self.replace(value) for key, value in tree.items()}
         return pytree.tree_map_only(torch.Tensor, self.ref, tree)
 
     def depends(self, tree: Any) -> bool:
@@ -300,15 +163,17 @@ class _Recorder:
         name = base_name(function)
         if name in _METADATA and function is not torch.autograd.grad:
             result = function(*args, **kwargs)
-            if not any(isinstance(x, torch.Tensor) for x in pytree.tree_leaves(result)):
+            if not leaves_of(result, torch.Tensor):
                 return result
-        given = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        given = leaves_of((args, kwargs), torch.Tensor)
         fault = fault_of(function, function.__name__, args, kwargs)
         if fault is not None:
             raise self.refuse(fault[0], advice=fault[1])
         if is_in_place(name, kwargs):
-            self.check_own_memory(given[:1] if kwargs.get("out") is None else [kwargs["out"]], name)
-        if getattr(function, "__name__", "") in _CONSTANT_FUNCTIONS:
+            targets = given[:1] if kwargs.get("out") is None else [kwargs["out"]]
+            self.check_own_memory(targets, name)
+            self.keep_spikes(targets)
+        if getattr(function, "__name__", "") in CONSTANT_FUNCTIONS:
             # snnTorch's utils.reset reaches the left-over states of every network in the process; only shapes matter.
             args, kwargs = pytree.tree_map_only(torch.Tensor, self.known_or_detached, (args, kwargs))
         before = self.replace((args, kwargs))
@@ -317,7 +182,7 @@ class _Recorder:
         result = function(*args, **kwargs)
         self.check_random(random_state, function_name(function), allowed=name in DRAWING)
         written = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
-        produced = [x for x in pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
+        produced = leaves_of(result, torch.Tensor)
         if not produced and not written:
             if self.depends(before):
                 raise self.refuse(
@@ -389,6 +254,12 @@ class _Recorder:
                     "or compute a new tensor from them (x = x * 0.9, in a variable of forward).",
                 )
 
+    def keep_spikes(self, written: list[torch.Tensor]) -> None:
+        """Keep what a neuron made of a tensor that is now written over: `total = spikes` and then `total += spikes`."""
+        for ref in (self.refs.get(id(tensor)) for tensor in written):
+            if ref is not None and ref.index in self.stepped:
+                self.tensors[ref.index] = self.tensors[ref.index].detach().clone()
+
     def check_write(self, tensor: torch.Tensor, name: str) -> None:
         shared = self.storages.get(tensor.untyped_storage().data_ptr(), set()) - {id(tensor)}
         views = [x for x in shared if self.alive[self.refs[x].index] is not tensor]
@@ -440,15 +311,15 @@ class _Recorder:
             self.add_layer(module, path, leaf, args, kwargs, result)
         else:
             if path not in self.continues:
-                alone = sum(isinstance(x, torch.Tensor) for x in pytree.tree_leaves((args, kwargs))) == 1
+                alone = len(leaves_of((args, kwargs), torch.Tensor)) == 1
                 began = state is not None and all(map(operator.is_, state, self.beginnings[id(module)]))
                 self.continues[path] = alone and began
             self.add_neuron(module, path, leaf, leaf.split_call(module, args, kwargs, state, result))
         self.paused -= 1
 
     def add_layer(self, module: Any, path: str, leaf: Leaf, args: Any, kwargs: Any, result: Any) -> None:
-        given = [tensor for tensor in pytree.tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)]
-        produced = [tensor for tensor in pytree.tree_leaves(result) if isinstance(tensor, torch.Tensor)]
+        given = leaves_of((args, kwargs), torch.Tensor)
+        produced = leaves_of(result, torch.Tensor)
         before = self.replace((args, kwargs))
         in_place = getattr(module, "inplace", False)
         if not in_place and all(any(x is y for y in given) for x in produced):
@@ -466,6 +337,7 @@ class _Recorder:
             self.new(tensor)
         state_out = tuple(self.ref(tensor) for tensor in call.state_out)
         self.add(module, path, before, call.out, leaf=leaf, state_in=state_in, state_out=state_out)
+        self.stepped |= {ref.index for ref in self.entries[-1].made}
 
 
 def settings_of(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
@@ -476,9 +348,6 @@ def settings_of(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
     options = {name: getattr(module, name) for name in leaf.options if hasattr(module, name)}
     return {**options, **module._parameters}
 
-
-# Their values do not depend on the tensor that they are given.
-_CONSTANT_FUNCTIONS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 
 # Packages whose frames are between the user's code and a call; jaxtyping wraps the functions here when it checks types.
 _OWN = (__package__, "jaxtyping")
@@ -536,10 +405,11 @@ def run_once(
         )
         stack.callback(after.remove)
         stack.enter_context(_seen_autograd_functions(recorder))
+        stack.enter_context(_without_collector())
         stack.enter_context(_Functions(recorder))
         result = (module if call is None else call)(*inputs)
     left = {recorder.paths[id(child)] for child, read in neurons if any(bool(x.any()) for x in read(child))}
-    return Tape(
+    tape = Tape(
         recorder.entries,
         input_refs,
         recorder.replace(result),
@@ -552,6 +422,19 @@ def run_once(
         tuple(path for path, continues in recorder.continues.items() if continues and path in left),
         recorder.draws,
     )
+    return forwarded(tape)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """All that a recording makes stays alive until its end: looking for garbage takes a fifth of the time in vain."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ from torch.utils import _pytree as pytree
 
 from .errors import RecordingError
 from .ops import ELEMENTWISE, op_name
-from .recording import Entry, Ref, Tape, base_name, refs
 from .segments import Segment
+from .tape import Entry, Ref, Tape, base_name, refs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,12 +99,19 @@ class PerStep:
 class Write:
     """A call that only keeps a value for later: the value's argument number, and the axis along which steps follow.
 
-    It fills entries from `start` on, or, with `start` None, makes its target longer.
+    It fills entries `start`, `start + stride` and so on, or, with `start` None, makes its target longer.
     """
 
     argument: int
     axis: int
     start: int | None
+    stride: int = 1
+
+    def bounds(self, count: int) -> tuple[int, int]:
+        """The first entry that so many steps fill, and the one behind the last."""
+        first = self.start or 0
+        last = first + self.stride * (count - 1)
+        return min(first, last), max(first, last) + 1
 
 
 Argument = Here | Carried | Outer | Sliced | Collected
@@ -241,7 +248,7 @@ class _Rolling:
             sliced = self.sliced([value.index for value in values])
             if sliced is not None:
                 return sliced
-            if self.others is None or _is_series(values, self.others):
+            if len(set(values)) == len(values) and (self.others is None or _is_series(values, self.others)):
                 return Collected(tuple(values))
         raise RecordingError(
             f"an argument of {entry.name} comes from different places at different time steps\n  {entry.line}\n"
@@ -296,7 +303,7 @@ def _is_series(values: list[Ref], moments: Mapping[int, Moment]) -> bool:
         for a, b in itertools.pairwise(found)
         if a is not None and b is not None and a.value == b.value
     ]
-    return any(steps) and None not in found
+    return any(steps)
 
 
 def _aligned(steps: list[Entry]) -> list[list[Any]]:
@@ -483,12 +490,13 @@ def _filled(tape: Tape, steps: list[Entry], varying: dict[int, list[Any]]) -> Wr
         return None
     shape = tape.shape(entry.args[0])
     found = moving_subscript([each.args[1] for each in steps], len(shape))
-    if found is None or found.rest != () or found.width is not None or not _counts(found.starts, 1):
+    if found is None or found.rest != () or found.width is not None:
         return None
+    strides = [stride for stride in (1, -1) if _counts(found.starts, stride)]
     slot = shape[: found.axis] + shape[found.axis + 1 :]
     value = entry.args[2]
     fits = isinstance(value, Ref) and tape.shape(value) == slot
-    return Write(1, found.axis, found.starts[0]) if fits else None
+    return Write(1, found.axis, found.starts[0] % shape[found.axis], strides[0]) if fits and strides else None
 
 
 def _grown(steps: list[Entry], arguments: list[Argument], position: int) -> Write | None:

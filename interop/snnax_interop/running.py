@@ -46,7 +46,7 @@ def run_sample(
         num_steps = stage.num_steps(length)
         xs = tuple(_model_input(dtype, key, values, num_steps) for key in stage.inputs)
         xs = xs[0] if len(xs) == 1 else xs
-        states = model.init_states(input_shape=_step_structs(xs), dtype=jnp.dtype(dtype))
+        states = _initial_states(model, xs, jnp.dtype(dtype))
         states = model.pack_states(_started(model.unpack_states(states), stage, values))
         states, outs = model(states, xs, next(keys))
         recorded = outs[-1] if stage.several_recorded else (outs[-1],)
@@ -72,6 +72,14 @@ def run_sample(
     outs = _evaluate(fill, blueprint.after, values, next(keys), statistics)
     joined = {name: parts[0] if len(parts) == 1 else jnp.concatenate(parts) for name, parts in spikes.items()}
     return Results(outs, final, joined, statistics)
+
+
+def _initial_states(model: Any, xs: Any, dtype: Any) -> Any:
+    """The states of a model whose layers mostly know their shapes; inference takes a trace of each of them."""
+    try:
+        return model.init_states(dtype=dtype)
+    except ValueError:
+        return model.init_states(input_shape=_step_structs(xs), dtype=dtype)
 
 
 def interleaved(parts: Sequence[Array]) -> Array:

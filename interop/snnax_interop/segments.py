@@ -15,7 +15,7 @@ import numpy as np
 
 from .bytecode import loops
 from .errors import RecordingError
-from .recording import Entry, Frame, Tape
+from .tape import Entry, Frame, Tape
 
 
 @dataclasses.dataclass(frozen=True)

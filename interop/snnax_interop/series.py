@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .recording import Ref
 from .rolling import Moment
+from .tape import Ref
 
 
 @dataclasses.dataclass(frozen=True)

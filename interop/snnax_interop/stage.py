@@ -9,9 +9,9 @@ from .call import Call, Form, Input, Items, Slice
 from .errors import RecordingError
 from .graphs import GraphBuilder, Twins, call_of
 from .leaf import Leaf
-from .recording import Entry, Ref, refs
 from .rolling import Argument, Carried, Collected, Here, Outer, Produced, Sliced, Window, is_same, outputs_of
 from .steps import FirstState, Restart, StepFunction
+from .tape import Entry, Ref, refs
 
 
 if TYPE_CHECKING:

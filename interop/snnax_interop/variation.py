@@ -8,8 +8,8 @@ import torch
 from .axes import Run
 from .errors import InteropError, RecordingError
 from .progressions import Length
-from .recording import Entry, Ref, Tape, refs
 from .rolling import Argument, Sliced
+from .tape import Entry, Ref, Tape, refs
 
 
 _FEW_STEPS = 3
@@ -107,7 +107,7 @@ def _along(
             return None
         counts = [[segment.count for segment in run.segments] for run in (given, other)]
         sizes = (inputs[number].shape[axis], changed[number].shape[axis])
-        return OtherLength(other, axes, sizes), _shape(given) == _shape(other) and counts[0] != counts[1]
+        return OtherLength(other, axes, sizes), given.outline == other.outline and counts[0] != counts[1]
 
     # More than twice as long, so that a limit beyond the example shows itself; one step more, or less, where that is
     # too long.
@@ -143,7 +143,7 @@ def _confirmed(attempt: Attempt, given: Run, found: OtherLength) -> OtherLength 
     rounding = [formula or Length.rounding(each, found.sizes) for formula, each in pairs]
     if None not in rounding:
         divisor = max(formula.divisor for formula in rounding if formula is not None)
-        if all(_agrees(attempt, given, rounding, more) for more in range(1, divisor)):
+        if all(_agrees(attempt, given, rounding, more) for more in (*range(1, divisor), _far(given, divisor))):
             return dataclasses.replace(found, rounds=True)
     return _in_whole_steps(attempt, given, found)
 
@@ -152,9 +152,16 @@ def _in_whole_steps(attempt: Attempt, given: Run, found: OtherLength) -> OtherLe
     """The run, if loops run a fraction of the length without remainder."""
     exact = [Length.fit(each, found.sizes, exact=True) for each in _counts(given, found)]
     divisor = max((formula.divisor for formula in exact if formula is not None), default=1)
-    if None in exact or divisor == 1 or not _agrees(attempt, given, exact, divisor):
+    if None in exact or divisor == 1:
+        return None
+    if not all(_agrees(attempt, given, exact, more) for more in (divisor, _far(given, divisor))):
         return None
     return dataclasses.replace(found, whole=True)
+
+
+def _far(given: Run, divisor: int) -> int:
+    """So many more entries that fractions that are nearly equal give other numbers of steps."""
+    return divisor * (1 + 4 * max(segment.count for segment in given.segments) // divisor)
 
 
 def _agrees(attempt: Attempt, given: Run, formulas: list[Length | None], more: int) -> bool:
@@ -165,18 +172,6 @@ def _agrees(attempt: Attempt, given: Run, formulas: list[Length | None], more: i
     found, _ = outcome
     expected = [None if formula is None else formula(found.sizes[1]) for formula in formulas]
     return [segment.count for segment in found.run.segments] == expected
-
-
-def _shape(run: Run) -> list[object]:
-    """What a run does, whatever its length is: its calls, with one time step of each segment."""
-    found: list[object] = []
-    stop = 0
-    for segment in run.segments:
-        found += [entry.signature for entry in run.tape.entries[stop : segment.start]]
-        steps = run.tape.entries[segment.start : segment.start + segment.period]
-        found.append(tuple(entry.signature for entry in steps))
-        stop = segment.stop
-    return found + [entry.signature for entry in run.tape.entries[stop:]]
 
 
 def _longer(tensor: torch.Tensor, axis: int, more: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ from snnax_interop import Converted, from_torch
 
 
 # As given, twice in a row, with another length, with another batch size, and in float64.
-RUNS = 6
+RUNS = 5
 
 
 class Hundred(nn.Module):
@@ -72,7 +72,7 @@ def test_the_network_has_a_hundred_modules():
     assert len([each for each in Hundred().modules() if not list(each.children())]) == 100
 
 
-def test_a_conversion_runs_the_module_six_times():
+def test_a_conversion_runs_the_module_five_times():
     assert hundred()[1] == RUNS
 
 

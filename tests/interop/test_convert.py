@@ -78,7 +78,7 @@ def run_torch(
             state, known = {"v": result[1].v, "i": result[1].i}, False
             threshold = neuron.p.v_th if isinstance(neuron, norse.LIFCell) else torch.inf
         margin = (state["v"] - threshold).abs().detach()
-        outs.setdefault(name, []).append(out)
+        outs.setdefault(name, []).append(out.clone())  # forward may go on to write into it
         margins.setdefault(name, []).append(margin if known else torch.where(out == 0, margin, torch.inf))
         states[name] = state
         spiking[name] = isinstance(neuron, SPIKING)

@@ -5,6 +5,7 @@ import functools
 import jax
 import pytest
 import torch
+import zoo_joined
 import zoo_layers
 import zoo_loops
 import zoo_memory
@@ -21,7 +22,7 @@ from snnax_interop.equivalence import _double, _float_is_double
 from snnax_interop.frameworks import registry_for
 
 
-GROUPS = [zoo_time, zoo_loops, zoo_state, zoo_memory, zoo_structure, zoo_tensors, zoo_layers, zoo_wild]
+GROUPS = [zoo_time, zoo_loops, zoo_state, zoo_memory, zoo_joined, zoo_structure, zoo_tensors, zoo_layers, zoo_wild]
 CASES = {name: case for group in GROUPS for name, case in group.CASES.items()}
 
 by_case = pytest.mark.parametrize("name", CASES)

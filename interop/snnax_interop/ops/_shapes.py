@@ -196,3 +196,7 @@ def roll(input, shifts, dims=None) -> Array:
 
 def index_select(input, dim, index) -> Array:
     return jnp.take(input, index, axis=dim)
+
+
+def reversed_(input) -> Array:
+    return jnp.flip(input, 0)

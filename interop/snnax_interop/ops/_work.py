@@ -68,6 +68,7 @@ WORK: dict[str, Worked] = {
     "roll": _named("dims"),
     "unfold": _named("dimension"),
     "flip": _flipped,
+    "reversed": lambda name, rank, arguments: (0,),
     "index_select": _picked,
     **{f"{name}{n}d": _last(n) for n in (1, 2, 3) for name in
        ("conv", "conv_transpose", "max_pool", "avg_pool", "lp_pool", "adaptive_avg_pool", "adaptive_max_pool")},

@@ -1,0 +1,321 @@
+"""Loops that are one: those of equal length that follow each other, and first steps that stand before their loop.
+
+A tape is data flow: its calls may be written in any order in which each comes after what it reads. Where all time steps
+of a loop read no later steps of the loop before it, both are one loop over the calls of both, and one model.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from .axes import Run, Runs
+from .errors import RecordingError
+from .ops import op_name
+from .rolling import Carried, Here, Produced, Sliced, outputs_of
+from .segments import Segment
+from .tape import Entry, Ref, base_name, refs, with_values
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """A new order for the calls of a tape, of which one segment covers two.
+
+    `order` holds numbers of calls, and `_Missing` for sums that the first step of a loop lacks. `reads` are the calls
+    that only take a time step out of a sequence, with the value that they take; `replaced` are values under other
+    names, by the number of the call that reads them.
+    """
+
+    order: tuple[Any, ...]
+    segment: Segment
+    reads: Mapping[int, Ref]
+    replaced: Mapping[int, Mapping[int, Ref]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Missing:
+    """The sum that a loop begins with its first term: the call like it in the next step, and the number of its total.
+
+    `made` is what the call of the first step makes.
+    """
+
+    like: int
+    total: int
+    term: Ref
+    made: Ref
+
+
+def fused(runs: Runs) -> Runs:
+    """The same runs with as few segments as there are loops that must follow each other."""
+    number = 0
+    while number + 1 < len(runs.given.segments):
+        found = _joined(runs, number)
+        runs, number = (runs, number + 1) if found is None else (found, max(number - 1, 0))
+    return runs
+
+
+def _joined(runs: Runs, number: int) -> Runs | None:
+    """The runs with this segment and the next as one; None where they are two."""
+    for planned in (_begun, _chained):
+        plan = planned(runs.given, number)
+        if plan is None:
+            continue
+        given, batch, length = _apply(plan, runs.given, number), runs.other_batch, runs.other_length
+        if batch is not None:
+            batch = _apply(plan, batch, number)
+        if length is not None:
+            other = planned(length, number)
+            if other is None:
+                continue
+            length = _apply(other, length, number)
+            if length.outline != given.outline:
+                continue
+        try:
+            for run in (given, batch, length):
+                assert run is None or run.bodies
+        except RecordingError:
+            continue  # they are no equal steps
+        return dataclasses.replace(runs, given=given, other_batch=batch, other_length=length)
+    return None
+
+
+def _apply(plan: _Plan, run: Run, number: int) -> Run:
+    """A run in the order of a plan."""
+    tape = run.tape
+    tensors, shapes = list(tape.tensors), list(tape.shapes)
+    dependent, parametric = set(tape.dependent), set(tape.parametric)
+    entries = []
+    for each in plan.order:
+        if isinstance(each, _Missing):
+            entries.append(_first_sum(tape.entries[each.like], each))
+            tensors.append(tensors[each.term.index])
+            shapes.append(shapes[each.term.index])
+            for kind in (dependent, parametric):
+                kind |= {each.made.index} if each.term.index in kind else set()
+            continue
+        entry = tape.entries[each]
+        if each in plan.reads:
+            entry = dataclasses.replace(entry, target=torch.clone, args=(plan.reads[each],), kwargs={})
+        if each in plan.replaced:
+            entry = with_values(entry, plan.replaced[each])
+        entries.append(entry)
+    tape = dataclasses.replace(
+        tape, entries=entries, tensors=tensors, shapes=shapes, dependent=dependent, parametric=parametric
+    )
+    more = len(entries) - len(run.tape.entries)
+    after = [dataclasses.replace(each, start=each.start + more) for each in run.segments[number + 2 :]]
+    return Run(tape, (*run.segments[:number], plan.segment, *after))
+
+
+def _given(entry: Entry) -> list[Ref]:
+    return refs((entry.args, entry.kwargs, entry.state_in))
+
+
+def _divided(entries: Sequence[Entry], indices: Iterable[int], made: set[int]) -> tuple[list[int], list[int], set[int]]:
+    """Calls that depend on none of the values that are made, those that do, and the values of these."""
+    early, late, behind = [], [], set()
+    for index in indices:
+        entry = entries[index]
+        if any(ref.index in made or ref.index in behind for ref in _given(entry)):
+            late.append(index)
+            behind |= {ref.index for ref in entry.made}
+        else:
+            early.append(index)
+    return early, late, behind
+
+
+# Loops that follow each other
+
+
+def _chained(run: Run, number: int) -> _Plan | None:
+    """Two loops of equal length, the second of which reads no later step of the first than its own."""
+    first, second = run.segments[number : number + 2]
+    entries = run.tape.entries
+    if first.count != second.count or first.count < 2 or _neurons(run, first) & _neurons(run, second):
+        return None
+    steps = {index: moment.step for index, moment in run.moments.items() if moment.segment == number}
+    early, late, behind = _divided(entries, range(first.stop, second.start), set(steps))
+    series = _Series(run, number)
+    reads: dict[int, Ref] = {}
+    replaced: dict[int, dict[int, Ref]] = {}
+    for step in range(second.count):
+        for position in range(second.period):
+            index = second.index(step, position)
+            taken = _taken(run, number + 1, position, step, series)
+            given = [ref.index for ref in _given(entries[index])]
+            if position in run.bodies[number + 1].reads and taken:
+                (reads[index],) = taken.values()
+                given = [reads[index].index]
+            elif taken:
+                replaced[index] = taken
+                given = [taken[each].index if each in taken else each for each in given]
+            if any(each in behind or steps.get(each, 0) > step for each in given):
+                return None
+    order = [*range(first.start), *early]
+    for step in range(first.count):
+        order += [segment.index(step, position) for segment in (first, second) for position in range(segment.period)]
+    order += [*late, *range(second.stop, len(entries))]
+    segment = Segment(first.start + len(early), first.period + second.period, first.count)
+    return _Plan(tuple(order), segment, reads, replaced)
+
+
+def _neurons(run: Run, segment: Segment) -> set[str]:
+    return {entry.path for entry in run.tape.entries[segment.start : segment.stop] if entry.is_neuron}
+
+
+def _taken(run: Run, number: int, position: int, step: int, series: "_Series") -> dict[int, Ref]:
+    """What a call takes out of a stack of values of the loop before it: the value itself for each of its reads."""
+    body = run.bodies[number]
+    entry = run.tape.entries[run.segments[number].index(step, position)]
+    if position in body.reads:
+        sliced, rest = body.reads[position]
+        value = series.at(sliced, step) if rest == () else None
+        return {} if value is None else {outputs_of(entry)[0].index: value}
+    found = {}
+    for ref, argument in zip(refs((entry.args, entry.kwargs)), body.arguments[position], strict=False):
+        value = series.at(argument, step) if isinstance(argument, Sliced) else None
+        if value is not None:
+            found[ref.index] = value
+    return found
+
+
+class _Series:
+    """The values over time that were stacked after a segment, or written into one tensor by it."""
+
+    def __init__(self, run: Run, number: int):
+        self.run = run
+        self.number = number
+        self.makers = {ref.index: entry for entry in run.tape.entries for ref in outputs_of(entry)}
+        self.found: dict[tuple[int, int], list[Ref] | None] = {}
+
+    def at(self, sliced: Sliced, step: int) -> Ref | None:
+        """The value that is read at a time step; None where the sequence is no such stack."""
+        key = (sliced.base.index, sliced.axis)
+        if key not in self.found:
+            self.found[key] = self._values(*key)
+        values, place = self.found[key], sliced.start + step * sliced.stride
+        return values[place] if values is not None and sliced.width is None and 0 <= place < len(values) else None
+
+    def _values(self, index: int, axis: int) -> list[Ref] | None:
+        entry = self.makers.get(index)
+        if entry is None or entry.leaf is not None:
+            return None
+        moment = self.run.moments.get(index)
+        if moment is None and op_name(base_name(entry.target)) == "stack":
+            named = dict(zip(("tensors", "dim"), entry.args, strict=False)) | entry.kwargs
+            same = named.get("dim", 0) % len(self.run.tape.shape(Ref(index))) == axis and not entry.no_grad
+            return list(named["tensors"]) if same else None
+        if moment is None or moment.segment != self.number:
+            return None
+        segment = self.run.segments[self.number]
+        write = self.run.bodies[self.number].writes.get(moment.value.position)
+        whole = moment.step == segment.count - 1 and self.run.tape.shape(Ref(index))[axis] == segment.count
+        if write is None or not whole or (write.axis, write.start, write.stride) != (axis, 0, 1):
+            return None
+        calls = (self.run.tape.entries[segment.index(step, moment.value.position)] for step in range(segment.count))
+        return [refs((call.args, call.kwargs))[write.argument] for call in calls]
+
+
+# First steps
+
+
+def _begun(run: Run, number: int) -> _Plan | None:
+    """A loop and the step before it, which may begin its sums with their first terms."""
+    first, second = run.segments[number : number + 2]
+    if first.count != 1 or second.count < 2:
+        return None
+    entries = run.tape.entries
+    low = run.segments[number - 1].stop if number else 0
+    matched = _matched(run, number + 1, low)
+    taken = set(matched.values())
+    if not taken.issuperset(index for index in range(first.start, first.stop) if entries[index].is_neuron):
+        return None
+    step: list[Any] = []
+    replaced: dict[int, dict[int, Ref]] = {}
+    for position in range(second.period):
+        if position in matched:
+            step.append(matched[position])
+            continue
+        missing = _missing(run, number + 1, position, matched, len(run.tape.tensors) + len(replaced))
+        if missing is None:
+            return None
+        step.append(missing)
+        replaced[missing.like] = {missing.term.index: missing.made}
+    made = {ref.index for index in taken for ref in entries[index].made}
+    rest = (index for index in range(low, second.start) if index not in taken)
+    early, late, behind = _divided(entries, rest, made)
+    if any(
+        ref.index in behind for index in (*taken, *range(second.start, second.stop)) for ref in _given(entries[index])
+    ):
+        return None
+    order = (
+        *range(low), *early, *step, *range(second.start, second.stop), *late, *range(second.stop, len(entries))
+    )  # fmt: skip
+    return _Plan(order, Segment(low + len(early), second.period, second.count + 1), {}, replaced)
+
+
+def _matched(run: Run, number: int, low: int) -> dict[int, int]:
+    """The calls before a loop that are its first step, by their positions; sums may be missing."""
+    segment, entries = run.segments[number], run.tape.entries
+    positions = range(segment.period)
+    keys = [_kind(entries[segment.index(0, position)]) for position in positions]
+    sums = {position for position in positions if _total(run, number, position) is not None}
+    found: dict[int, int] = {}
+    place = segment.start
+    for position in reversed(positions):
+        if position not in sums:
+            place = next((each for each in range(place - 1, low - 1, -1) if _kind(entries[each]) == keys[position]), -1)
+            if place < 0:
+                return {}
+            found[position] = place
+    for position in sums:
+        # Between its neighbours, or nowhere.
+        after = min((found[each] for each in found if each > position), default=segment.start)
+        before = max((found[each] for each in found if each < position), default=low - 1)
+        place = next((each for each in range(before + 1, after) if _kind(entries[each]) == keys[position]), None)
+        if place is not None:
+            found[position] = place
+    return found
+
+
+def _kind(entry: Entry) -> tuple[Any, ...]:
+    """What a call is, wherever it stands."""
+    return (entry.leaf is not None, entry.path, entry.target if entry.leaf is None else None)
+
+
+def _total(run: Run, number: int, position: int) -> int | None:
+    """Which argument of a sum is its own value of the step before; None for other calls."""
+    body = run.bodies[number]
+    entry, arguments = body.entries[position], body.arguments[position]
+    if entry.leaf is not None or op_name(base_name(entry.target)) != "add" or len(entry.args) != 2 or entry.kwargs:
+        return None
+    own = Produced(position, 0, False)
+    for place, argument in enumerate(arguments if len(arguments) == 2 else ()):
+        if isinstance(argument, Carried) and argument.value == own and len(argument.initials) == 1:
+            return place
+    return None
+
+
+def _missing(run: Run, number: int, position: int, matched: Mapping[int, int], made: int) -> _Missing | None:
+    """The sum that the first step lacks, if what the loop begins its sum with is the term of that step."""
+    segment, body = run.segments[number], run.bodies[number]
+    total = _total(run, number, position)
+    if total is None:
+        return None
+    (initial,) = body.arguments[position][total].initials  # type: ignore[union-attr]
+    term = body.arguments[position][1 - total]
+    if not isinstance(term, Here) or term.value.position not in matched:
+        return None
+    maker = run.tape.entries[matched[term.value.position]]
+    values = maker.state_out if term.value.is_state else outputs_of(maker)
+    if initial != values[term.value.item]:
+        return None
+    return _Missing(segment.index(0, position), total, initial, Ref(made))
+
+
+def _first_sum(like: Entry, missing: _Missing) -> Entry:
+    """The sum of nothing and a first term."""
+    args = [missing.term, missing.term]
+    args[missing.total] = 0.0  # type: ignore[call-overload]
+    return dataclasses.replace(like, args=tuple(args), result=missing.made)
