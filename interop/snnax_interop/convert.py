@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -256,6 +257,9 @@ def _verified(module: torch.nn.Module, converted: Converted, inputs: tuple[torch
             f"the conversion differs from the module on the example, or on other values; please report this\n{checked}",
             report=checked,
         )
+    for row in converted.report.modules:
+        if row.surprise:
+            warnings.warn(f"at '{row.path}': {row.surprise}", UserWarning, stacklevel=3)
     return converted.with_verification(str(checked))
 
 

@@ -317,7 +317,10 @@ class _FloatIsDouble(TorchFunctionMode):
         if func in _DROPOUTS:
             return args[0] if args else (kwargs or {})["input"]
         # No function takes a dtype inside of a list.
-        return func(*map(_doubled, args), **{name: _doubled(value) for name, value in (kwargs or {}).items()})
+        result = func(*map(_doubled, args), **{name: _doubled(value) for name, value in (kwargs or {}).items()})
+        if func is torch.Tensor.__getitem__ and result.dtype == torch.float32:
+            return result.double()  # a part of a table that the network does not hold: levels of a quantiser
+        return result
 
 
 def _doubled(value: Any) -> Any:

@@ -26,6 +26,32 @@ class NeuronCall:
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    """What a layer over a whole sequence does at every time step: a leaf of its own, with all outputs and states.
+
+    `outs` and `states` have time as their first axis; `name` is the module's name below the layer, empty for itself.
+    """
+
+    leaf: "Leaf"
+    module: torch.nn.Module
+    name: str
+    outs: torch.Tensor
+    states: tuple[torch.Tensor, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceCall:
+    """A call on a whole sequence: its input `(time, ...)`, and the parts that follow each other at every time step.
+
+    `results` are the tensors that the call returns: each the output of the last part, None, or a field of its state.
+    """
+
+    x: torch.Tensor
+    parts: tuple[Part, ...]
+    results: tuple[tuple[torch.Tensor, int | None], ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Leaf:
     """How modules of exactly one class are converted.
 
@@ -41,6 +67,8 @@ class Leaf:
       these must be left out.
     - `instances`: for neurons of a framework that keeps a list of all of them, such as for resetting them, that list.
     - `draws`: whether the built layer draws random numbers, as the module does.
+    - `split_sequence`: for layers over whole sequences, what their calls do at every time step.
+    - `remark`: what of a module would surprise its user, and is kept: a warning and a note in the report.
     """
 
     kind: type
@@ -56,6 +84,8 @@ class Leaf:
     inputs: tuple[str, ...] = ("input",)
     instances: Callable[[], list[Any]] | None = None
     draws: bool = False
+    remark: Callable[[Any], str] = lambda module: ""
+    split_sequence: Callable[[Any, tuple, Mapping[str, Any], Any], SequenceCall] | None = None
 
     def refuse(self, path: str, option: str, found: Any, *, allowed: str, advice: str) -> UnsupportedOptionError:
         """The error for a value of an option that cannot be converted exactly."""
@@ -81,6 +111,7 @@ _CONTAINERS = {
     "torch.nn.modules.transformer.TransformerDecoderLayer",
     "torch.nn.modules.transformer.TransformerEncoder",
     "torch.nn.modules.transformer.TransformerDecoder",
+    "snntorch._layers.graded_spikes.GradedSpikes",
     "norse.task.speech_commands.model.LSTMModel",
     "norse.task.speech_commands.model.SNNModel",
     "norse.torch.models.conv.ConvNet",

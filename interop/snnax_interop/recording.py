@@ -26,7 +26,7 @@ from .dropout import DRAWING
 from .errors import RecordingError, UnsupportedModuleError
 from .forbidden import fault_of, is_in_place
 from .forwarding import forwarded
-from .leaf import Leaf, NeuronCall, Registry
+from .leaf import Leaf, NeuronCall, Registry, SequenceCall
 from .tape import CONSTANT_FUNCTIONS, Entry, Frame, Place, Ref, Tape, base_name, function_name, leaves_of, refs
 from .wrappers import eager
 
@@ -307,7 +307,9 @@ class _Recorder:
             return
         path = self.paths[id(module)]
         self.check_random(random_state, type(module).__name__, path, allowed=leaf.draws)
-        if leaf.split_call is None:
+        if leaf.split_sequence is not None:
+            self.add_sequence(path, leaf.split_sequence(module, args, kwargs, result))
+        elif leaf.split_call is None:
             self.add_layer(module, path, leaf, args, kwargs, result)
         else:
             if path not in self.continues:
@@ -330,6 +332,35 @@ class _Recorder:
             self.new(tensor)
         self.add(module, path, before, result, leaf=leaf)
 
+    def add_sequence(self, path: str, call: SequenceCall) -> None:
+        """A call on a whole sequence as the loop over time that it stands for."""
+        xs = self.ref(call.x)
+        outs: list[Ref] = []
+        states: list[tuple[Ref, ...]] = []
+        for step in range(call.x.shape[0]):
+            value = call.x[step]
+            self.new(value)
+            self.add(torch.Tensor.__getitem__, path, ((xs, step), {}), value)
+            for part in call.parts:
+                before = self.replace(((value,), {}))
+                value, after = part.outs[step], tuple(state[step] for state in part.states)
+                for tensor in (value, *after):
+                    self.new(tensor)
+                state_in = states[-1] if states and after else None
+                state_out = tuple(map(self.ref, after))
+                where = ".".join(filter(None, (path, part.name)))
+                self.called.add(where)
+                self.add(
+                    part.module, where, before, value, leaf=part.leaf, state_in=state_in, state_out=state_out
+                )  # fmt: skip
+                if after:
+                    states.append(state_out)
+            outs.append(self.ref(value))
+        for tensor, field in call.results:
+            series = outs if field is None else [state[field] for state in states]
+            self.new(tensor)
+            self.add(torch.stack, path, ((series,), {}), tensor)
+
     def add_neuron(self, module: Any, path: str, leaf: Leaf, call: NeuronCall) -> None:
         before = self.replace(((call.x,), {}))
         state_in = None if call.state_in is None else tuple(self.ref(tensor) for tensor in call.state_in)
@@ -346,7 +377,9 @@ def settings_of(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
     if leaf is None:
         return {}
     options = {name: getattr(module, name) for name in leaf.options if hasattr(module, name)}
-    return {**options, **module._parameters}
+    # What a class computes is a new object at every look: methods, properties that are tensors.
+    kept = {name: value for name, value in options.items() if not hasattr(type(module), name) or type(value) is str}
+    return {**kept, **module._parameters}
 
 
 # Packages whose frames are between the user's code and a call; jaxtyping wraps the functions here when it checks types.

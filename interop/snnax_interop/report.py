@@ -6,13 +6,17 @@ from collections.abc import Iterator
 
 @dataclasses.dataclass(frozen=True)
 class ConvertedModule:
-    """One module of the source: its path, its class, what it became, and what there is to say about it."""
+    """One module of the source: its path, its class, what it became, and what there is to say about it.
+
+    `surprise` is what the module does against expectation, kept by the conversion and warned about.
+    """
 
     path: str
     source: str
     target: str
     options: str
     notes: str = ""
+    surprise: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,12 +31,15 @@ def conversion_report(
         source = f"{entry.leaf.framework}.{entry.leaf.kind.__name__}"
         target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
         remark = "starts anew at every time step" if entry.path in restarted else ""
+        surprise = entry.leaf.remark(builder.modules[entry.path])
         options = _options(builder.modules[entry.path], entry.leaf.options)
         if isinstance(layer, snn.LIF):
             options.append(f"surrogate={_shown(layer.firing.surrogate)}")
-        rows.append(ConvertedModule(entry.path, source, target, ", ".join(options), remark))
+        rows.append(ConvertedModule(entry.path, source, target, ", ".join(options), remark, surprise))
+    taken = {row.path for row in rows}
+    inside = {path for path in builder.modules if any(path.startswith(f"{each}.") for each in taken)}
     leaves = [path for path, child in module.named_modules() if path and not list(child.children())]
-    unused = [path for path in leaves if path not in builder.runs.tape.called]
+    unused = [path for path in leaves if path not in builder.runs.tape.called and path not in inside]
     notes = list(notes)
     if unused:
         notes.append(f"never called, kept for state_dict only: {', '.join(unused)}")
@@ -46,8 +49,6 @@ def conversion_report(
         notes.append(f"runs exactly {steps} time steps, as forward does")
     if len(counts) > 1:
         notes.append(f"{len(counts)} loops over time, of {', '.join(map(str, counts))} steps on the example")
-    taken = {row.path for row in rows}
-    inside = {path for path in builder.modules if any(path.startswith(f"{each}.") for each in taken)}
     called = builder.runs.tape.called
     containers = tuple(
         ConvertedModule(path, type(child).__name__, _kinds(stages) if not path else "", "")

@@ -144,6 +144,12 @@ def slots(entry: Entry) -> tuple[list[Any], Any]:
     return pytree.tree_flatten((entry.args, entry.kwargs))
 
 
+def produced(entry: Entry, position: int) -> dict[int, Produced]:
+    """All values that a call makes, by their indices; a state that is an output as well counts as the output."""
+    found = {ref.index: Produced(position, item, True) for item, ref in enumerate(entry.state_out)}
+    return found | {ref.index: Produced(position, item, False) for item, ref in enumerate(outputs_of(entry))}
+
+
 def moments(tape: Tape, segments: list[Segment]) -> dict[int, Moment]:
     """Where every value comes from that a segment makes."""
     found = {}
@@ -151,10 +157,8 @@ def moments(tape: Tape, segments: list[Segment]) -> dict[int, Moment]:
         for step in range(segment.count):
             for position in range(segment.period):
                 entry = tape.entries[segment.index(step, position)]
-                for item, ref in enumerate(outputs_of(entry)):
-                    found[ref.index] = Moment(number, step, Produced(position, item, False))
-                for item, ref in enumerate(entry.state_out):
-                    found[ref.index] = Moment(number, step, Produced(position, item, True))
+                for ref, value in produced(entry, position).items():
+                    found[ref] = Moment(number, step, value)
     return found
 
 

@@ -1,6 +1,5 @@
 """Running a converted network on one sample: its stages one after the other."""
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from snnax import Repeat
 
 from .blueprint import Blueprint, Key, Plain, Stage, Statistics
 from .rolling import Window
+from .steps import with_field
 
 
 class Results(NamedTuple):
@@ -54,10 +54,10 @@ def run_sample(
         after = model.unpack_states(states)
         statistics |= _counted(stage.statistics, after)
         values |= {
-            ("final", number, node, field): value
-            for node, state in after.items()
-            if dataclasses.is_dataclass(state)
-            for field, value in vars(state).items()
+            ("final", number, where, own): getattr(after[where], own)
+            for neuron in stage.neurons.values()
+            for _, own, where in neuron.fields
+            if own is not None
         }
         sequences = dict(zip((name for name, _ in model.wiring.sources), outs, strict=False))
         calls: dict[str, list[Array]] = {}
@@ -118,7 +118,7 @@ def _started(states: dict[str, Any], stage: Stage, values: Mapping[Key, Any]) ->
         given = key[1] if key[0] == "number" else values[key]
         before = states[node] if field is None else getattr(states[node], field)
         value = jnp.broadcast_to(jnp.asarray(given, before.dtype), before.shape)
-        states[node] = value if field is None else dataclasses.replace(states[node], **{field: value})
+        states[node] = value if field is None else with_field(states[node], field, value)
     return states
 
 

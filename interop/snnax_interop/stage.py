@@ -9,7 +9,7 @@ from .call import Call, Form, Input, Items, Slice
 from .errors import RecordingError
 from .graphs import GraphBuilder, Twins, call_of
 from .leaf import Leaf
-from .rolling import Argument, Carried, Collected, Here, Outer, Produced, Sliced, Window, is_same, outputs_of
+from .rolling import Argument, Carried, Collected, Here, Outer, Produced, Sliced, Window, is_same, outputs_of, produced
 from .steps import FirstState, Restart, StepFunction
 from .tape import Entry, Ref, refs
 
@@ -219,13 +219,19 @@ class StageBuilder:
         states, others = self.body.states[position], self.body_there.states[position]
         if states is None or others is None:
             self._add_neuron(position, entry, Restart(layer), source)
-        elif all(self._is_own(state, Produced(position, item, True)) for item, state in enumerate(states)):
+        elif all(map(self._is_own, states, self._own(position))):
             name = self._add_neuron(position, entry, layer, source)
             for field, state, there in zip(entry.leaf.fields, states, others, strict=True):
                 first, first_there = _first(state), _first(there)
                 self._start((name, field), first, first_there, entry.leaf.starts_at_zero(entry.target))
         else:
             self._add_function(position, entry, layer, source)
+
+    def _own(self, position: int) -> list[Produced]:
+        """The state of a neuron after a step, as values."""
+        entry = self.body.entries[position]
+        values = produced(entry, position)
+        return [values[ref.index] for ref in entry.state_out]
 
     def _is_own(self, state: Argument | None, own: Produced) -> bool:
         """Whether a state is that of the neuron's last step; in a segment of one step, wherever it comes from."""

@@ -28,6 +28,13 @@ class Restart(snn.AbstractLayer):
         return self.layer(fresh, x, key=key)
 
 
+def with_field(state: Any, field: str, value: Any) -> Any:
+    """A state with another value in a field, which may be one of the neuron inside of a recurrent layer."""
+    if field in vars(state):
+        return dataclasses.replace(state, **{field: value})
+    return dataclasses.replace(state, neuron=with_field(state.neuron, field, value))
+
+
 class StepFunction(snn.AbstractFunction):
     """One time step of a layer as a function `(input, *state) -> (output, *state)`.
 
@@ -39,11 +46,9 @@ class StepFunction(snn.AbstractFunction):
 
     def __call__(self, x: Array, *state: Array) -> tuple[Array, ...]:
         before = self.layer.init_state(x.shape)
-        given = {
-            field: jnp.broadcast_to(value, getattr(before, field).shape)
-            for field, value in zip(self.fields, state, strict=True)
-        }
-        after, out = self.layer(dataclasses.replace(before, **given), x)
+        for field, value in zip(self.fields, state, strict=True):
+            before = with_field(before, field, jnp.broadcast_to(value, getattr(before, field).shape))
+        after, out = self.layer(before, x)
         return out, *(getattr(after, field) for field in self.fields)
 
 

@@ -91,7 +91,7 @@ class Entry:
 
     @property
     def is_neuron(self) -> bool:
-        return self.leaf is not None and self.leaf.split_call is not None
+        return self.leaf is not None and bool(self.leaf.fields)
 
     @property
     def name(self) -> str:

@@ -44,6 +44,7 @@ from ._pool import (
     window_slices as window_slices,
 )
 from ._qif import QIF as QIF
+from ._quantiser import Quantiser as Quantiser
 from ._recurrent import OneToOne as OneToOne, Recurrent as Recurrent, RecurrentState as RecurrentState
 from ._refractory import Refractory as Refractory, RefractoryState as RefractoryState
 from ._sequential import Sequential as Sequential

@@ -105,6 +105,7 @@ class Alpha(AbstractLayer):
             v, i_exc, i_inh = (1 - pending) * v, (1 - pending) * i_exc, (1 - pending) * i_inh
         elif pending is not None:
             v, i_exc, i_inh = v + state.i_inh * pending, i_exc - threshold * pending, (1 - pending) * i_inh
+        v, i_exc, i_inh = map(self.firing.quantised, (v, i_exc, i_inh))
         return AlphaState(v, i_exc, i_inh), self.firing.output(self.firing.decide(v, threshold), x.dtype)
 
 

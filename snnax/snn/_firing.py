@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike
 
 from ..surrogate import AbstractSurrogate, SuperSpike
 from ._decay import floating
+from ._quantiser import Quantiser
 
 
 Reset = Literal["subtract", "zero", "none"]
@@ -25,6 +26,7 @@ class FiringOptions(TypedDict, total=False):
     winner_take_all: bool
     amplitude: ArrayLike | None
     surrogate: AbstractSurrogate | None
+    quantise: Quantiser | None
 
 
 def fixed_delay(kind: str, firing: FiringOptions, delay: bool) -> FiringOptions:
@@ -59,6 +61,7 @@ class Firing(eqx.Module):
     v_reset: Array | None
     amplitude: Array | None
     surrogate: AbstractSurrogate
+    quantise: Quantiser | None
     reset: Literal["subtract", "zero", "value", "none"] = eqx.field(static=True)
     reset_delay: bool | Literal["undone"] = eqx.field(static=True)
     keep_input: bool = eqx.field(static=True)
@@ -78,6 +81,7 @@ class Firing(eqx.Module):
         winner_take_all: bool = False,
         amplitude: ArrayLike | None = None,
         surrogate: AbstractSurrogate | None = None,
+        quantise: Quantiser | None = None,
     ):
         """**Arguments:**
 
@@ -92,6 +96,8 @@ class Firing(eqx.Module):
           neurons.
         - `amplitude`: what a spike is worth downstream (graded spikes); `None` is 1.
         - `surrogate`: `SuperSpike()` when not given.
+        - `quantise`: rounds membrane and synaptic current at every time step, before a spike is decided and before a
+          reset of the same time step; `None` leaves them.
 
         **Raises:** `ValueError` for an unknown `reset` or `reset_delay`.
         """
@@ -106,6 +112,7 @@ class Firing(eqx.Module):
             raise ValueError(f"reset_delay must be False, True or 'undone', found {reset_delay!r}")
         self.amplitude = None if amplitude is None else floating(amplitude)
         self.surrogate = SuperSpike() if surrogate is None else surrogate
+        self.quantise = quantise
         self.reset_delay = reset_delay if reset_delay == "undone" else bool(reset_delay)
         self.keep_input = keep_input
         self.detach_reset = detach_reset
@@ -130,11 +137,16 @@ class Firing(eqx.Module):
         v = integrate(v)
         if pending is not None and not early:
             v = self._moved(v, pending, threshold)
+        v = self.quantised(v)
         z = self.decide(v, threshold)
         if self.reset == "none" or self.reset_delay is True:
             return v, z, v
         now = self.reset_spikes(z)
         return self._moved(v, now if pending is None else now - pending, threshold), z, v
+
+    def quantised(self, state: Array) -> Array:
+        """A membrane or current at its levels."""
+        return state if self.quantise is None else self.quantise(state)
 
     def spikes(self, v: Array, threshold: Array) -> Array:
         """1 where the membrane is above threshold, else 0."""

@@ -25,8 +25,9 @@ class LeakyParallel(AbstractProjectedLayer):
     $$ v_t = \phi(W_\text{in} x_t + b + A v_{t-1}), \quad z_t = H(v_t - \theta) $$
 
     snnTorch's `LeakyParallel`, with $\phi$ the rectifier and $A$ diagonal or full; `activation="identity"` makes it a
-    linear recurrence. A diagonal $A$ without rectifier is `eqx.nn.Linear` followed by `snn.LIF(reset="none")`, which
-    `snnax.engine.parallel` computes without a loop. There is no reset.
+    linear recurrence; `bias_hh` holds the second bias that torch's `RNN` has, where there is one. A diagonal $A$
+    without rectifier is `eqx.nn.Linear` followed by `snn.LIF(reset="none")`, which `snnax.engine.parallel` computes
+    without a loop. There is no reset.
 
     >>> layer = LeakyParallel(3, 4, decay=0.9, key=jax.random.key(0))
     >>> state, spikes = layer(layer.init_state(), jnp.ones(3))
@@ -37,6 +38,7 @@ class LeakyParallel(AbstractProjectedLayer):
     weight_ih: Array
     weight_hh: Array
     bias: Array | None
+    bias_hh: Array | None
     firing: Firing
     activation: Literal["relu", "identity"] = eqx.field(static=True)
     input_size: int = eqx.field(static=True)
@@ -71,6 +73,7 @@ class LeakyParallel(AbstractProjectedLayer):
         else:
             self.weight_hh = jnp.diag(jnp.broadcast_to(floating(decay), (hidden_size,)))
         self.bias = draw(keys[2], hidden_size) if use_bias else None
+        self.bias_hh = None
         self.firing = Firing(threshold, "none", **fixed_delay("LeakyParallel", firing, False))
         self.activation = activation
         self.input_size = input_size
@@ -95,6 +98,8 @@ class LeakyParallel(AbstractProjectedLayer):
     def advance(self, state, projected):
         dtype = state.v.dtype
         v = projected.astype(dtype) + self.weight_hh.astype(dtype) @ state.v
+        v = v if self.bias_hh is None else v + self.bias_hh.astype(dtype)
         v = jax.nn.relu(v) if self.activation == "relu" else v
+        v = self.firing.quantised(v)
         z = self.firing.decide(v, self.firing.threshold.astype(dtype))
         return HiddenState(v), self.firing.output(z, dtype)

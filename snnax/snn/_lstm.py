@@ -102,7 +102,7 @@ class SLSTM(AbstractProjectedLayer):
         gates = gates if self.bias_hh is None else gates + self.bias_hh.astype(dtype)
         hidden, c = _lstm(jnp.split(gates, 4), state.c)
         v, z, _ = self.firing.fire(state.v, lambda _: hidden)
-        return LSTMState(v, c), self.firing.output(z, dtype)
+        return LSTMState(v, self.firing.quantised(c)), self.firing.output(z, dtype)
 
 
 class SConvLSTM(AbstractProjectedLayer):
@@ -194,8 +194,8 @@ class SConvLSTM(AbstractProjectedLayer):
         hidden, c = _lstm([i, f, g, o], state.c)
         v, z, _ = self.firing.fire(state.v, lambda _: hidden)
         if self.pool is not None:
-            z = self.firing.decide(self.pool(v), self.firing.threshold.astype(dtype))
-        return LSTMState(v, c), self.firing.output(z, dtype)
+            z = self.firing.decide(self.firing.quantised(self.pool(v)), self.firing.threshold.astype(dtype))
+        return LSTMState(v, self.firing.quantised(c)), self.firing.output(z, dtype)
 
     def _check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 1 + len(self.kernel_size) or shape[0] != self.in_channels:

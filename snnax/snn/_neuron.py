@@ -78,6 +78,7 @@ class AbstractNeuron(AbstractLinearLayer):
         if self.firing is None:
             v = self.charge(state.v, drive)
             return NeuronState(v, i), v.astype(x.dtype)
+        i = None if i is None else self.firing.quantised(i)
         if self.adaptation is None:
             v, z, _ = self.firing.fire(state.v, lambda v: self.charge(v, drive))
             return NeuronState(v, i), self.firing.output(z, x.dtype)
@@ -91,9 +92,10 @@ class AbstractNeuron(AbstractLinearLayer):
 
     @property
     def is_linear(self) -> bool:
-        """Whether the state depends linearly on the input: a linear membrane that is never reset."""
-        reset = None if self.firing is None else self.firing.reset
-        return reset in (None, "none") and self.adaptation is None and self.membrane_factor is not None
+        """Whether the state depends linearly on the input: a linear membrane that is never reset or quantised."""
+        if self.firing is not None and (self.firing.reset != "none" or self.firing.quantise is not None):
+            return False
+        return self.adaptation is None and self.membrane_factor is not None
 
     def apply_parallel(
         self, state: NeuronState, xs: Float[Array, "time ..."]

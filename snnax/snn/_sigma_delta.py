@@ -93,6 +93,7 @@ class SigmaDelta(AbstractLayer):
         del key
         i = self.decay_syn.leak(state.i) + check_input(x, state.v)
         v = self.decay_mem.leak(state.v) + (i - state.s)
+        v = self.firing.quantised(v)
         z = self.firing.decide(v, self.firing.threshold.astype(v.dtype))
         s = self.decay_feedback.leak(state.s) + self.firing.reset_spikes(z)
         return SigmaDeltaState(v, i, s), self.firing.output(z, x.dtype)

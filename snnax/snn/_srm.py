@@ -99,6 +99,7 @@ class SRM(AbstractLayer):
         i = self.decay_syn.leak(state.i) + drive
         u = self.decay_mem.leak(state.u) + i
         v = u - state.r
+        v = self.firing.quantised(v)
         z = self.firing.decide(v, self.firing.threshold.astype(v.dtype))
         r = self.decay_ref.leak(state.r) + self.response.astype(v.dtype) * self.firing.reset_spikes(z)
         return SRMState(v, i, u, r), self.firing.output(z, x.dtype)

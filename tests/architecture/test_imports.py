@@ -24,7 +24,7 @@ LAYERS = {
     "serialisation": set(),
     "plot": set(),
 }
-# Imported by interop/snnax_interop/frameworks/<name>.py, and nowhere else.
+# Imported by interop/snnax_interop/frameworks/<name>.py or files in a folder <name>, and nowhere else.
 FRAMEWORKS = {"snntorch", "norse", "spikingjelly", "sinabs"}
 OPTIONAL = {*FRAMEWORKS, "tonic", "nir"}
 
@@ -53,7 +53,8 @@ def forbidden(module: str, target: str) -> str | None:
     top, *below = target.split(".")
     if target.startswith("__future__.annotations"):
         return "blinds the runtime checks of annotations"
-    if top in FRAMEWORKS and module != f"snnax_interop.frameworks.{top}":
+    home = f"snnax_interop.frameworks.{top}"
+    if top in FRAMEWORKS and module != home and not module.startswith(f"{home}."):
         return f"only snnax_interop.frameworks.{top} imports {top}"
     if module.split(".")[0] == "snnax_interop":
         private = top == "snnax" and any(part.startswith("_") and not part.startswith("__") for part in below)

@@ -8,12 +8,11 @@ import pytest
 import snntorch
 import torch
 from snntorch import surrogate
-from snntorch.functional import quant
 from test_convert import assert_same
 from torch import nn
 
 from snnax_interop import UnsupportedModuleError, UnsupportedOptionError, from_torch, to_jax
-from snnax_interop.frameworks.snntorch import LEAKY
+from snnax_interop.frameworks.snntorch import LEAVES
 
 
 NEURONS = 6
@@ -59,7 +58,7 @@ def refuse(neuron: nn.Module, match: str, error: type = UnsupportedOptionError, 
 
 
 def test_every_constructor_option_is_dealt_with():
-    assert set(LEAKY.options) == set(inspect.signature(snntorch.Leaky).parameters)
+    assert set(LEAVES[snntorch.Leaky].options) == set(inspect.signature(snntorch.Leaky).parameters)
 
 
 @pytest.mark.parametrize("learn", [False, True], ids=["constant", "learned"])
@@ -243,7 +242,7 @@ def test_membranes_exactly_on_the_threshold_do_not_spike_in_float32(options):
 @pytest.mark.parametrize(
     ("option", "options"),
     [
-        ("state_quant", {"state_quant": quant.state_quant(num_bits=4)}),
+        ("state_quant", {"state_quant": torch.relu}),
         ("spike_grad", {"spike_grad": surrogate.custom_surrogate(lambda x, gradient, spikes: gradient)}),
         ("spike_grad", {"spike_grad": surrogate.SSO()}),
         ("spike_grad", {"spike_grad": torch.sigmoid}),
@@ -339,24 +338,3 @@ def test_a_subclass_is_not_its_parent():
         pass
 
     refuse(Own(beta=0.8), "Own is a subclass of the neuron Leaky", UnsupportedModuleError)
-
-
-@pytest.mark.parametrize("kind", [snntorch.Synaptic, snntorch.Lapicque, snntorch.Alpha])
-def test_other_neurons_of_snntorch_are_refused_by_name(kind):
-    options = {"alpha": 0.9, "beta": 0.8} if kind is not snntorch.Lapicque else {"beta": 0.8}
-
-    class Bare(nn.Module):
-        def __init__(self, neuron):
-            super().__init__()
-            self.fc = nn.Linear(4, NEURONS)
-            self.lif = neuron
-
-        def forward(self, x):
-            return torch.stack([self.lif(self.fc(x[t]))[0] for t in range(x.shape[0])])
-
-    refuse(
-        kind(**options),
-        rf"snntorch's {kind.__name__} cannot be converted\. Allowed of snntorch: Leaky",
-        UnsupportedModuleError,
-        Bare,
-    )

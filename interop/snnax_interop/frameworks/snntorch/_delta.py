@@ -1,0 +1,106 @@
+"""DeltaLeaky: spikes where the membrane changes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import snntorch
+import torch
+from jaxtyping import Array, Float
+
+from snnax import snn
+from snnax.surrogate import AbstractSurrogate
+
+from ...errors import RecordingError
+from ...leaf import Leaf, NeuronCall
+from ...weights import Site
+from ._neuron import SHARED_OPTIONS, check_parameter
+from ._surrogates import surrogate_of
+
+
+class DeltaState(eqx.Module):
+    """Membrane potential `v`."""
+
+    v: Float[Array, "..."]
+
+
+class DeltaLeaky(snn.AbstractLayer):
+    r"""snnTorch's `DeltaLeaky`: $v_t = \beta v_{t-1} + x_t$, $z_t = H(|v_t - v_{t-1}| - \delta)$, without a reset."""
+
+    decay: snn.Factor
+    surrogate: AbstractSurrogate
+    delta_threshold: float = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> DeltaState:
+        """All zero."""
+        del shape, key
+        return DeltaState(jnp.zeros(self.shape, jnp.result_type(float)))
+
+    def __call__(self, state: DeltaState, x: Array, *, key: Any = None) -> tuple[DeltaState, Array]:
+        """One time step; returns the new state and the spikes in the dtype of `x`."""
+        del key
+        v = self.decay.leak(state.v) + x.astype(state.v.dtype)
+        change = v - state.v
+        # The gradient of torch's abs is zero at zero; that of JAX is one.
+        size = change * jax.lax.stop_gradient(jnp.sign(change))
+        return DeltaState(v), self.surrogate(size - self.delta_threshold).astype(x.dtype)
+
+
+def _build(module: Any, site: Site) -> DeltaLeaky:
+    check_parameter(DELTA_LEAKY, module, "beta", site)
+    return DeltaLeaky(
+        snn.Factor(site.neuron_parameter("beta"), constraint="none"),
+        surrogate_of(module, site.path, DELTA_LEAKY),
+        float(module.delta_threshold),
+        site.x_shape,
+    )
+
+
+def _read(module: Any) -> tuple[torch.Tensor, ...]:
+    return () if module.mem is None else (module.mem,)
+
+
+def _reset(module: Any) -> None:
+    module.reset_mem()
+
+
+def _split(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> NeuronCall:
+    given = {**dict(zip(("input_", "mem"), args, strict=False)), **kwargs}
+    x, states = given["input_"], given.get("mem")
+    before = kept[0] if states is None and kept else None if states is None else states[0]
+    if before is not None and before.shape != x.shape:
+        raise RecordingError(
+            f"DeltaLeaky is given a membrane of shape {tuple(before.shape)} for an input of shape {tuple(x.shape)}. "
+            "Allowed: the same shape, or None to begin with",
+            framework="snntorch",
+        )
+    return NeuronCall(x, None if before is None else (before,), result[0], (module.mem,))
+
+
+def _remark(module: Any) -> str:
+    set_in_vain = [
+        name
+        for name, default in (("inhibition", False), ("state_quant", False), ("graded_spikes_factor", 1.0))
+        if bool(getattr(module, name) != default)
+    ]
+    return f"{', '.join(set_in_vain)}: ignored, as in snnTorch" if set_in_vain else ""
+
+
+DELTA_LEAKY = Leaf(
+    kind=snntorch.DeltaLeaky,
+    framework="snntorch",
+    options=(
+        "delta_threshold", *SHARED_OPTIONS, "beta", "learn_beta", "graded_spikes_factor",
+        "learn_graded_spikes_factor", "reset_delay",
+    ),
+    build=_build,
+    fields=("v",),
+    read_state=_read,
+    split_call=_split,
+    reset_state=_reset,
+    instances=lambda: snntorch.SpikingNeuron.instances,
+    remark=_remark,
+)  # fmt: skip
