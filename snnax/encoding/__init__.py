@@ -7,3 +7,4 @@ from ._delta import delta as delta
 from ._latency import latency as latency
 from ._population import population as population
 from ._rate import rate as rate
+from ._regular import regular as regular

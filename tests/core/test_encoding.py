@@ -1,6 +1,8 @@
 """Encoders are compared with their closed forms and with snnTorch's `spikegen`."""
 # pyright: reportArgumentType=false, reportCallIssue=false
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -16,7 +18,9 @@ ENCODERS = {
     "latency": lambda x: encoding.latency(x, 7),
     "delta": lambda x: encoding.delta(jnp.stack([x, 2 * x])),
     "population": lambda x: encoding.population(x, 7, 0.0, 1.0),
+    "regular": lambda x: encoding.regular(x, 7),
 }
+SPIKING = [name for name in ENCODERS if name != "population"]
 
 
 @pytest.fixture
@@ -34,7 +38,7 @@ def values(shape=(40,), dtype=jnp.float32):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("encoder", ["rate", "latency", "delta"])
+@pytest.mark.parametrize("encoder", SPIKING)
 def test_spikes_are_zeros_and_ones_in_the_dtype_of_the_values(x64, encoder, dtype):
     spikes = ENCODERS[encoder](values(dtype=dtype))
     assert spikes.dtype == dtype
@@ -51,7 +55,7 @@ def test_jit_and_vmap_change_nothing(encoder):
     np.testing.assert_allclose(jax.jit(jax.vmap(ENCODERS[encoder]))(xs), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("encoder", ["rate", "latency", "delta"])
+@pytest.mark.parametrize("encoder", SPIKING)
 def test_no_gradient_passes_through_spikes(encoder):
     xs = values()
     weights = jnp.arange(1.0, 41.0)
@@ -69,6 +73,7 @@ def test_sequences_may_have_no_or_one_time_step(num_steps, code, otherwise):
     spikes = encoding.latency(xs, num_steps, code=code, otherwise=otherwise)
     assert spikes.shape == (num_steps, 2, 3)
     assert spikes.sum() == 6 * num_steps
+    np.testing.assert_array_equal(encoding.regular(xs, num_steps), jnp.ones((num_steps, 2, 3)))
     assert encoding.delta(values((num_steps, 2)), start="first").sum() == 0
     assert encoding.delta(values((num_steps, 2))).shape == (num_steps, 2)
 
@@ -105,6 +110,32 @@ def test_a_small_probability_in_bfloat16_is_kept(getkey):
     spikes = encoding.rate(jnp.full((200,), 0.001, jnp.bfloat16), 5000, key=getkey())
     # A million draws with p = 0.001: five standard deviations are 16 per cent.
     assert abs(spikes.astype(jnp.float32).mean() / 0.001 - 1) < 0.16
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_regular_spikes_are_at_whole_multiples_of_their_distance(x64, dtype):
+    # In exact arithmetic, with intensities of two decimals, none of which but four is a binary number.
+    expected = np.zeros((300, 101))
+    for percent in range(1, 101):
+        times = [int(Fraction(100 * k, percent)) for k in range(300)]
+        expected[[time for time in times if time < 300], percent] = 1
+    np.testing.assert_array_equal(encoding.regular(jnp.arange(101).astype(dtype) / 100, 300), expected)
+    np.testing.assert_array_equal(expected.sum(0), 3 * np.arange(101))
+
+
+def test_a_long_regular_sequence_has_the_count_of_its_intensity():
+    # Of 2^19 steps in float32: rounding may move a spike by a step, but none is lost.
+    intensities = jnp.array([-1.0, 0.0, 1e-6, 0.001, 0.1, 0.7, 1.0, 2.0])
+    counts = encoding.regular(intensities, 2**19).sum(0)
+    assert counts.tolist() == [0, 0, 1, 525, 52429, 367002, 2**19, 2**19]
+
+
+@pytest.mark.parametrize("rate", [0.07, 0.3, 0.5, 0.83, 1.0])
+def test_regular_spikes_are_those_of_snntorch(spikegen, rate):
+    # Not of 200 steps, at which snnTorch rounds 14 / 0.07 to the step after the last one.
+    expected = spikegen.target_rate_code(num_steps=190, rate=rate)[0].numpy()
+    assert expected.sum() >= 190 * rate
+    np.testing.assert_array_equal(encoding.regular(jnp.array(rate), 190), expected)
 
 
 @pytest.mark.parametrize("num_steps", [2, 5, 20])
@@ -208,6 +239,7 @@ def test_the_population_spikes_with_its_activity_as_probability(getkey):
         (lambda x: encoding.rate(x, -1, key=jax.random.key(0)), ValueError, "num_steps >= 0, found -1"),
         (lambda x: encoding.rate(x, 3), TypeError, "key"),
         (lambda x: encoding.rate(x, 3, key=None), ValueError, "found key=None: pass key="),
+        (lambda x: encoding.regular(x, -1), ValueError, "num_steps >= 0, found -1"),
         (lambda x: encoding.latency(x, -2), ValueError, "num_steps >= 0, found -2"),
         (lambda x: encoding.latency(x, 5, threshold=1.0), ValueError, "between 0 and 1, found 1.0"),
         (lambda x: encoding.latency(x, 5, threshold=0.0), ValueError, "between 0 and 1, found 0.0"),
@@ -236,7 +268,7 @@ def test_nan_and_integers_are_refused(unchecked, encoder):
         ENCODERS[encoder](jnp.arange(3))
 
 
-@pytest.mark.parametrize("encoder", ["rate", "latency", "delta"])
+@pytest.mark.parametrize("encoder", SPIKING)
 def test_nan_in_a_traced_call_never_spikes(encoder):
     spikes = jax.jit(ENCODERS[encoder])(jnp.array([0.9, jnp.nan]))
     np.testing.assert_array_equal(spikes[:, 1], 0)
