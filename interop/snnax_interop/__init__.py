@@ -5,6 +5,7 @@ from ._optional import require as _require
 
 _require("torch", "interop")
 
+from .checkpoints import load_state_dict as load_state_dict  # noqa: E402
 from .convert import from_torch as from_torch  # noqa: E402
 from .converted import Converted as Converted, state_dict as state_dict  # noqa: E402
 from .data import JaxLoader as JaxLoader  # noqa: E402

@@ -64,6 +64,7 @@ def assemble(
         dtypes={key: tensor.dtype for key, tensor in weights.tensors.items()},
         fixed=fixed,
         wide=dict(weights.wide),
+        read=frozenset(weights.canonical[name] for name in tape.read),
         outside=outside,
         report=conversion_report(module, builder, stages, notes),
     )  # fmt: skip

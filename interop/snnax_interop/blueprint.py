@@ -96,7 +96,8 @@ class Blueprint:
     """All of a converted network but its arrays, whose places are held by `Slot`s. Compared by identity.
 
     `length` is the input and its axis that say how long the network runs; None where it runs as long as it always does.
-    `fixed` holds values that are no array of the network, `wide` those that float64 knows more exactly.
+    `fixed` holds values that are no array of the network, `wide` those that float64 knows more exactly. `read` are the
+    parameters and buffers that `forward` has looked into in Python, so that their values are in the network itself.
     """
 
     stages: tuple[Stage, ...]
@@ -110,6 +111,7 @@ class Blueprint:
     dtypes: Mapping[str, torch.dtype]
     fixed: Mapping[str, np.ndarray]
     wide: Mapping[str, np.ndarray]
+    read: frozenset[str]
     outside: bool
     report: ConversionReport
 

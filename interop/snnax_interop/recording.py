@@ -68,6 +68,7 @@ class _Recorder:
         self.settings = {id(child): settings_of(child, registry) for child in module.modules()}
         self.dependent: set[int] = set()
         self.parametric: set[int] = set()
+        self.read: set[int] = set()
         self.called: set[str] = set()
         self.stepped: set[int] = set()  # what neurons have made
         self.draws = False
@@ -191,6 +192,7 @@ class _Recorder:
                     advice="Allowed: control flow on shapes and settings. Use tensor functions (torch.where, masks) "
                     "in place of if, float(), .item() and numpy.",
                 )
+            self.read |= {ref.index for ref in refs(before)} & self.parametric
             return result
         if not written and all(any(x is y for y in given) for x in produced):
             return result  # .float() of a float tensor and the like: nothing happened
@@ -220,6 +222,16 @@ class _Recorder:
             self.parametric |= made
         for index in made - self.dependent - self.parametric:
             self.constant(Ref(index))
+
+    def names_read(self) -> frozenset[str]:
+        """The parameters and buffers that Python has looked into, or into something that was computed from them."""
+        wanted, found = set(self.read), set()
+        for entry in reversed(self.entries) if wanted else ():
+            if not entry.constant and any(ref.index in wanted for ref in entry.made):
+                wanted |= {ref.index for ref in refs((entry.args, entry.kwargs, entry.state_in))}
+                if entry.leaf is not None:
+                    found |= {name for name in self.names.values() if name.startswith(f"{entry.path}.")}
+        return frozenset(found | {self.names[index] for index in wanted if index in self.names})
 
     def check_random(self, before: torch.Tensor, name: str, path: str | None = None, *, allowed: bool = False) -> None:
         if torch.equal(before, torch.random.get_rng_state()):
@@ -450,6 +462,7 @@ def run_once(
         recorder.names,
         recorder.dependent,
         recorder.parametric,
+        recorder.names_read(),
         recorder.shapes,
         recorder.called,
         tuple(path for path, continues in recorder.continues.items() if continues and path in left),

@@ -104,7 +104,8 @@ class Tape:
     """All calls of one run, in order.
 
     `tensors` holds every value by index, `names` the parameters and buffers among them; `dependent` are the values that
-    inputs go into, `parametric` those that parameters and buffers go into. `called` holds the paths of all modules that
+    inputs go into, `parametric` those that parameters and buffers go into, `read` names the parameters
+    and buffers that Python has looked into (`float(self.scale)`). `called` holds the paths of all modules that
     ran, `continuing` those of neurons that would go on from their last state in the next run. `draws` says whether a
     dropout drew random numbers.
     """
@@ -116,6 +117,7 @@ class Tape:
     names: dict[int, str]
     dependent: set[int]
     parametric: set[int]
+    read: frozenset[str]
     shapes: list[tuple[int, ...]]
     called: set[str]
     continuing: tuple[str, ...] = ()

@@ -106,14 +106,25 @@ class Weights:
         for key, tensor in self.tensors.items():
             if key in self.trainable:
                 parameters[key] = stored_array(tensor)
-            elif tensor.dtype == torch.int64 and _fits_int32(tensor):
-                buffers[key] = Frozen(jnp.asarray(tensor.to(torch.int32).numpy()))
-            elif torch_dtype_name(tensor) == str(np.dtype(jax.dtypes.canonicalize_dtype(to_numpy(tensor).dtype))):
-                buffers[key] = Frozen(stored_array(tensor))
+            elif (array := exact_array(tensor)) is not None:
+                buffers[key] = Frozen(array)
             else:
                 fixed[key] = to_numpy(tensor)
-                buffers[key] = Frozen(jnp.zeros((), bool))  # holds the place of the key
+                buffers[key] = place_holder()
         return parameters, buffers, fixed
+
+
+def place_holder() -> Frozen:
+    """In the place of a buffer whose value is fixed."""
+    return Frozen(jnp.zeros((), bool))
+
+
+def exact_array(tensor: torch.Tensor) -> Array | None:
+    """A copy of a tensor as an array, None where JAX cannot hold its values; int64 becomes int32 where they fit."""
+    if tensor.dtype == torch.int64 and _fits_int32(tensor):
+        return jnp.asarray(tensor.to(torch.int32).numpy())
+    name = str(np.dtype(jax.dtypes.canonicalize_dtype(to_numpy(tensor).dtype)))
+    return stored_array(tensor) if torch_dtype_name(tensor) == name else None
 
 
 def _fits_int32(tensor: torch.Tensor) -> bool:
