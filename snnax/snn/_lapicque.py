@@ -81,4 +81,9 @@ class Lapicque(AbstractNeuron):
         return 1 - self.dt / (self.resistance * self.capacitance)
 
     def charge(self, v, drive):
-        return self.membrane_factor.astype(v.dtype) * v + (self.dt / self.capacitance).astype(v.dtype) * drive
+        # Multiplied in the order of snnTorch, to the bit.
+        resistance, capacitance = self.resistance.astype(v.dtype), self.capacitance.astype(v.dtype)
+        return (
+            drive * resistance * (1 / (resistance * capacitance)) * self.dt
+            + (1 - self.dt / (resistance * capacitance)) * v
+        )

@@ -24,15 +24,16 @@ class Quantiser(eqx.Module):
         **Raises:** `ValueError` for none, or for others.
         """
         self.levels = tuple(map(float, levels))
-        if not self.levels or any(a >= b for a, b in zip(self.levels, self.levels[1:], strict=False)):
+        if not self.levels or not all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False)):
             raise ValueError(f"levels must be numbers in rising order, found {list(self.levels)[:8]}")
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """`x` with every element at a level, in its own shape and dtype; NaN stays NaN."""
         levels = jnp.asarray(self.levels, x.dtype)
-        above = jnp.clip(jnp.searchsorted(levels, x), 1 if len(self.levels) > 1 else 0, len(self.levels) - 1)
+        within = jnp.clip(x, levels[0], levels[-1])
+        above = jnp.clip(jnp.searchsorted(levels, within), 1 if len(self.levels) > 1 else 0, len(self.levels) - 1)
         lower, upper = levels[jnp.maximum(above - 1, 0)], levels[above]
-        nearest = jnp.where(jnp.abs(lower - x) <= jnp.abs(upper - x), lower, upper)
+        nearest = jnp.where(jnp.abs(lower - within) <= jnp.abs(upper - within), lower, upper)
         nearest = jnp.where(jnp.isnan(x), x, nearest)
         # Nothing is added to the level: x + (level - x) would be rounded.
         return _straight_through(x, nearest)

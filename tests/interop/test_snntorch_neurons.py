@@ -122,7 +122,7 @@ class Case:
         torch.manual_seed(5)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # snnTorch's own, about inhibition
-            neuron = self.kind(**self.options)
+            neuron = self.kind(**copy.deepcopy(self.options))  # snnTorch does not copy tensors
         layer = nn.Conv2d(1, 3, 3, padding=1) if self.image else nn.Linear(4, self.size)
         readout = nn.Flatten() if self.image else nn.Linear(*self.readout, 3)
         return self.net(neuron, layer, readout)
@@ -170,7 +170,7 @@ for name, (kind, base) in BASES.items():
     add(name, kind, **extra)(
         surrogate={**base, "spike_grad": surrogate.fast_sigmoid(slope=5)},
         disabled={**base, "surrogate_disable": True},
-        quantised={**base, "state_quant": QUANT, "reset_mechanism": "zero"},
+        quantised={**base, "threshold": low, "state_quant": QUANT, "reset_mechanism": "zero"},
         output={**base, "output": True},
     )
     add(name, kind, Hidden, **extra)(
@@ -366,6 +366,17 @@ def test_every_public_class_is_converted_or_refused_for_a_reason():
 # Refusals
 
 
+class FromZeros(Explicit):
+    """States that fit from the beginning: snnTorch raises an error for others here."""
+
+    def forward(self, x):
+        states, out = (torch.zeros(x.shape[1], N),) * 3, []
+        for t in range(x.shape[0]):
+            states = self.neuron(self.layer(x[t]), *states)
+            out.append(self.readout(states[0]))
+        return torch.stack(out)
+
+
 def refuse(case: Case, match: str, error: type[InteropError] = UnsupportedOptionError) -> None:
     with pytest.raises(error, match=match):
         from_torch(case.build(), case.inputs(0))
@@ -374,7 +385,10 @@ def refuse(case: Case, match: str, error: type[InteropError] = UnsupportedOption
 @pytest.mark.parametrize(
     ("case", "match"),
     [
-        (Case(snntorch.RSynaptic, {**BASES["RSynaptic"][1], "reset_delay": False}), r"RSynaptic\(reset_delay=False\)"),
+        (
+            Case(snntorch.RSynaptic, {**BASES["RSynaptic"][1], "reset_delay": False}, FromZeros),
+            r"RSynaptic\(reset_delay=False\)",
+        ),
         (Case(snntorch.Synaptic, {**BASES["Synaptic"][1], "state_quant": torch.relu}), r"Synaptic\(state_quant="),
         (
             Case(snntorch.StateLeaky, {**STATE, "graded_spikes_factor": 0.5}, Sequences),
@@ -447,3 +461,61 @@ def test_the_module_is_left_as_it_was():
     from_torch(module, case.inputs(0))
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert module.neuron.mem.numel() == 0
+
+
+# Layers whose forward is recorded
+
+
+class Normalised(nn.Module):
+    """Batch normalisation through time: a layer of its own for every step."""
+
+    def __init__(self, images: bool):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 3, 3) if images else nn.Linear(4, 3)
+        self.bn = snntorch.BatchNormTT2d(3, 4) if images else snntorch.BatchNormTT1d(3, 4)
+        self.lif = snntorch.Leaky(beta=0.8, threshold=0.3)
+        for each in self.bn:
+            each.running_mean.uniform_(-0.5, 0.5)
+            each.running_var.uniform_(0.5, 2.0)
+            each.weight.data.uniform_(0.5, 1.5)
+
+    def forward(self, x):
+        mem, out = self.lif.reset_mem(), []
+        for t in range(4):
+            spk, mem = self.lif(self.bn[t](self.layer(x)), mem)
+            out.append(spk)
+        return torch.stack(out), mem
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("images", [False, True], ids=["1d", "2d"])
+def test_batch_normalisation_through_time(images, training):
+    torch.manual_seed(0)
+    module = Normalised(images).train(training)
+    shape = (1, 5, 5) if images else (4,)
+    found = from_torch(module, (torch.rand(3, *shape) * 4,))
+    check_equivalence(module, found, (torch.rand(6, *shape) * 4,)).raise_if_failed()
+    if training:
+        _, found = found.call_and_update(to_jax(torch.rand(6, *shape)))
+        assert state_dict(found)["bn.3.num_batches_tracked"] == 1
+
+
+def test_graded_spikes_broadcast_along_the_batch_and_keep_its_size():
+    class Graded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.lif = nn.Linear(4, 5), snntorch.Leaky(beta=0.8, threshold=0.3)
+            self.graded = snntorch.GradedSpikes(3, 2.0)
+
+        def forward(self, x):
+            mem, out = self.lif.reset_mem(), []
+            for xt in x:
+                spk, mem = self.lif(self.fc(xt), mem)
+                out.append(self.graded(spk))
+            return torch.stack(out)
+
+    torch.manual_seed(0)
+    module = Graded()
+    found = from_torch(module, (torch.rand(5, 3, 4) * 4,))
+    assert "converted for exactly this batch" in str(found.report)
+    check_equivalence(module, found, (torch.rand(7, 3, 4) * 4,)).raise_if_failed()
