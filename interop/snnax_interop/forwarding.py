@@ -56,7 +56,7 @@ def _filled(tape: Tape, entry: Entry, fillings: dict[int, _Filling]) -> _Filling
     target, index, value = entry.args
     shape = tape.shape(target)
     place = _place(index, shape)
-    if place is None or not isinstance(value, Ref):
+    if place is None or not isinstance(value, Ref) or entry.no_grad:
         return None
     axis, number = place
     before = fillings.get(target.index, _Filling(target, axis, {}))

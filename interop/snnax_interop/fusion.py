@@ -213,7 +213,9 @@ class _Series:
         whole = moment.step == segment.count - 1 and self.run.tape.shape(Ref(index))[axis] == segment.count
         if write is None or not whole or (write.axis, write.start, write.stride) != (axis, 0, 1):
             return None
-        calls = (self.run.tape.entries[segment.index(step, moment.value.position)] for step in range(segment.count))
+        calls = [self.run.tape.entries[segment.index(step, moment.value.position)] for step in range(segment.count)]
+        if any(call.no_grad for call in calls):
+            return None
         return [refs((call.args, call.kwargs))[write.argument] for call in calls]
 
 

@@ -201,7 +201,8 @@ class NetworkBuilder:
                     f"a tensor that the loop fills is read before the loop ends\n  {stage.line(found.value)}\n"
                     "Allowed: reading it after the loop"
                 )
-            return self._written(builder, stage, found.value, ref)
+            entry = stage.body.entries[found.value.position]
+            return builder.detached(entry, self._written(builder, stage, found.value, ref))
         index = self._index(found, other)
         if index == -1 and found.value.is_state:
             state = stage.final_state(found.value)

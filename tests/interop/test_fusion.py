@@ -17,7 +17,7 @@ def models(case):
     return [stage.model for stage in converted.blueprint.stages], converted
 
 
-@pytest.mark.parametrize("name", zoo_joined.CASES)
+@pytest.mark.parametrize("name", [name for name in zoo_joined.CASES if name != "filled without gradient"])
 def test_one_loop_is_one_model(name):
     found, converted = models(zoo_joined.CASES[name])
     assert len(found) == 1

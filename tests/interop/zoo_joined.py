@@ -156,6 +156,23 @@ class StatesInTensor(Base):
         return spikes, mem
 
 
+class FilledWithoutGradient(Base):
+    """What is written under `no_grad` has no gradient, also where the next loop reads it; the membranes have."""
+
+    def forward(self, x):
+        mem1, mem2 = self.lif1.reset_mem(), self.lif2.reset_mem()
+        record, outs, total = torch.zeros(x.shape[0], x.shape[1], 8), [], 0
+        for t in range(x.shape[0]):
+            spk, mem1 = self.lif1(self.fc1(x[t]), mem1)
+            total = total + mem1
+            with torch.no_grad():
+                record[t] = spk
+        for t in range(x.shape[0]):
+            out, mem2 = self.lif2(self.fc2(record[t]), mem2)
+            outs.append(out)
+        return torch.stack(outs), total
+
+
 class FilledBackwards(Base):
     """Outputs are written from the end; inputs are read from the end as well."""
 
@@ -215,6 +232,7 @@ CASES = {
     "loops one step apart": Case(OneStepLate, *_TIME),
     "membranes in a tensor": Case(MembraneTensor, *_TIME),
     "states in a tensor": Case(StatesInTensor, *_TIME, inert=_NO_SECOND),
+    "filled without gradient": Case(FilledWithoutGradient, *_TIME),
     "filled backwards": Case(FilledBackwards, *_TIME, inert=_NO_SECOND),
     "reversed input": Case(ReversedInput, *_TIME, inert=_NO_SECOND),
     "every frame three times": Case(RepeatedSteps, *_TIME, inert=_NO_SECOND),
