@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from .axes import Run, Runs
+from .dropout import DRAWING
 from .errors import RecordingError
-from .ops import op_name
+from .ops import ELEMENTWISE, op_name
 from .rolling import Carried, Here, Produced, Sliced, outputs_of
 from .segments import Segment
 from .tape import Entry, Ref, base_name, refs, with_values
@@ -22,7 +23,8 @@ from .tape import Entry, Ref, base_name, refs, with_values
 class _Plan:
     """A new order for the calls of a tape, of which one segment covers two.
 
-    `order` holds numbers of calls, and `_Missing` for sums that the first step of a loop lacks. `reads` are the calls
+    `order` holds numbers of calls, `_Missing` for sums that the first step of a loop lacks, and `_Applied` for what is
+    called on whole sequences between two loops. `reads` are the calls
     that only take a time step out of a sequence, with the value that they take; `replaced` are values under other
     names, by the number of the call that reads them.
     """
@@ -43,6 +45,20 @@ class _Missing:
     like: int
     total: int
     term: Ref
+    made: Ref
+
+
+@dataclasses.dataclass(frozen=True)
+class _Applied:
+    """A call on a whole sequence, as a call on one of its time steps: `values` are what it reads there.
+
+    `made` is the entry `step`, along `axis`, of what the call makes.
+    """
+
+    call: int
+    axis: int
+    step: int
+    values: Mapping[int, Ref]
     made: Ref
 
 
@@ -83,25 +99,37 @@ def _joined(runs: Runs, number: int) -> Runs | None:
 def _apply(plan: _Plan, run: Run, number: int) -> Run:
     """A run in the order of a plan."""
     tape = run.tape
-    tensors, shapes = list(tape.tensors), list(tape.shapes)
     dependent, parametric = set(tape.dependent), set(tape.parametric)
     entries = []
+    made: dict[int, torch.Tensor] = {}
+
+    def make(ref: Ref, like: Ref, tensor: torch.Tensor) -> None:
+        made[ref.index] = tensor
+        for kind in (dependent, parametric):
+            kind |= {ref.index} if like.index in kind else set()
+
     for each in plan.order:
         if isinstance(each, _Missing):
             entries.append(_first_sum(tape.entries[each.like], each))
-            tensors.append(tensors[each.term.index])
-            shapes.append(shapes[each.term.index])
-            for kind in (dependent, parametric):
-                kind |= {each.made.index} if each.term.index in kind else set()
-            continue
-        entry = tape.entries[each]
-        if each in plan.reads:
-            entry = dataclasses.replace(entry, target=torch.clone, args=(plan.reads[each],), kwargs={})
-        if each in plan.replaced:
-            entry = with_values(entry, plan.replaced[each])
-        entries.append(entry)
+            make(each.made, each.term, tape.tensors[each.term.index])
+        elif isinstance(each, _Applied):
+            entry = tape.entries[each.call]
+            (whole,) = outputs_of(entry)
+            entries.append(dataclasses.replace(with_values(entry, each.values), result=each.made))
+            make(each.made, whole, tape.tensors[whole.index].select(each.axis, each.step))
+        else:
+            entry = tape.entries[each]
+            if each in plan.reads:
+                entry = dataclasses.replace(entry, target=torch.clone, args=(plan.reads[each],), kwargs={})
+            entries.append(with_values(entry, plan.replaced.get(each, {})))
+    new = [made[index] for index in range(len(tape.tensors), len(tape.tensors) + len(made))]
     tape = dataclasses.replace(
-        tape, entries=entries, tensors=tensors, shapes=shapes, dependent=dependent, parametric=parametric
+        tape,
+        entries=entries,
+        tensors=[*tape.tensors, *new],
+        shapes=[*tape.shapes, *(tuple(tensor.shape) for tensor in new)],
+        dependent=dependent,
+        parametric=parametric,
     )
     more = len(entries) - len(run.tape.entries)
     after = [dataclasses.replace(each, start=each.start + more) for each in run.segments[number + 2 :]]
@@ -136,7 +164,7 @@ def _chained(run: Run, number: int) -> _Plan | None:
         return None
     steps = {index: moment.step for index, moment in run.moments.items() if moment.segment == number}
     early, late, behind = _divided(entries, range(first.stop, second.start), set(steps))
-    series = _Series(run, number)
+    series = _Series(run, number, behind, steps)
     reads: dict[int, Ref] = {}
     replaced: dict[int, dict[int, Ref]] = {}
     for step in range(second.count):
@@ -154,9 +182,12 @@ def _chained(run: Run, number: int) -> _Plan | None:
                 return None
     order = [*range(first.start), *early]
     for step in range(first.count):
-        order += [segment.index(step, position) for segment in (first, second) for position in range(segment.period)]
+        order += [first.index(step, position) for position in range(first.period)]
+        order += [calls[step] for calls in series.applied]
+        order += [second.index(step, position) for position in range(second.period)]
     order += [*late, *range(second.stop, len(entries))]
-    segment = Segment(first.start + len(early), first.period + second.period, first.count)
+    period = first.period + len(series.applied) + second.period
+    segment = Segment(first.start + len(early), period, first.count)
     return _Plan(tuple(order), segment, reads, replaced)
 
 
@@ -181,27 +212,40 @@ def _taken(run: Run, number: int, position: int, step: int, series: "_Series") -
 
 
 class _Series:
-    """The values over time that were stacked after a segment, or written into one tensor by it."""
+    """The values over time that were stacked after a segment, or written into one tensor by it.
 
-    def __init__(self, run: Run, number: int):
+    `behind` are the values that depend on the segment and come after it, `steps` the time step of each of its own.
+    `applied` are calls on whole sequences that are made at every time step instead.
+    """
+
+    def __init__(self, run: Run, number: int, behind: set[int], steps: dict[int, int]):
         self.run = run
         self.number = number
-        self.makers = {ref.index: entry for entry in run.tape.entries for ref in outputs_of(entry)}
+        self.behind = behind
+        self.steps = steps
+        self.makers = {ref.index: index for index, entry in enumerate(run.tape.entries) for ref in outputs_of(entry)}
         self.found: dict[tuple[int, int], list[Ref] | None] = {}
+        self.applied: list[list[_Applied]] = []
 
     def at(self, sliced: Sliced, step: int) -> Ref | None:
         """The value that is read at a time step; None where the sequence is no such stack."""
-        key = (sliced.base.index, sliced.axis)
-        if key not in self.found:
-            self.found[key] = self._values(*key)
-        values, place = self.found[key], sliced.start + step * sliced.stride
+        values, place = self.values(sliced.base.index, sliced.axis), sliced.start + step * sliced.stride
         return values[place] if values is not None and sliced.width is None and 0 <= place < len(values) else None
 
+    def values(self, index: int, axis: int) -> list[Ref] | None:
+        """The entries of a sequence along an axis."""
+        if (index, axis) not in self.found:
+            self.found[index, axis] = self._values(index, axis)
+        return self.found[index, axis]
+
     def _values(self, index: int, axis: int) -> list[Ref] | None:
-        entry = self.makers.get(index)
-        if entry is None or entry.leaf is not None:
+        if index not in self.makers:
             return None
-        moment = self.run.moments.get(index)
+        entry, moment = self.run.tape.entries[self.makers[index]], self.run.moments.get(index)
+        if moment is None and _acts_on_steps(entry, len(self.run.tape.shape(Ref(index))), axis):
+            return self._applied(index, axis)
+        if entry.leaf is not None:
+            return None
         if moment is None and op_name(base_name(entry.target)) == "stack":
             named = dict(zip(("tensors", "dim"), entry.args, strict=False)) | entry.kwargs
             same = named.get("dim", 0) % len(self.run.tape.shape(Ref(index))) == axis and not entry.no_grad
@@ -217,6 +261,41 @@ class _Series:
         if any(call.no_grad for call in calls):
             return None
         return [refs((call.args, call.kwargs))[write.argument] for call in calls]
+
+    def _applied(self, index: int, axis: int) -> list[Ref] | None:
+        """What a call makes of each time step of a sequence."""
+        tape, call = self.run.tape, self.makers[index]
+        shape, count = tape.shape(Ref(index)), self.run.segments[self.number].count
+        given = {ref.index: None for ref in _given(tape.entries[call])}
+        whole = [each for each in given if each in self.behind or each in self.steps]
+        if len(whole) != 1 or shape[axis] != count or index not in self.behind:
+            return None
+        (base,) = whole
+        # What else goes into it must have no axis of time.
+        rest = [len(tape.shape(Ref(each))) for each in given if each != base]
+        same = len(tape.shape(Ref(base))) == len(shape) and tape.shape(Ref(base))[axis] == count
+        if not same or max(rest, default=0) > len(shape) - axis - 1:
+            return None
+        values = self.values(base, axis)
+        if values is None or len(values) != count:
+            return None
+        if any(self.steps.get(value.index, 0) > step for step, value in enumerate(values)):
+            return None
+        first = len(tape.tensors) + sum(map(len, self.applied))
+        made = [Ref(first + step) for step in range(count)]
+        self.applied.append([_Applied(call, axis, step, {base: values[step]}, ref) for step, ref in enumerate(made)])
+        self.steps |= {ref.index: step for step, ref in enumerate(made)}
+        return made
+
+
+def _acts_on_steps(entry: Entry, rank: int, axis: int) -> bool:
+    """Whether a call does the same to every entry along an axis of its result."""
+    if entry.leaf is not None:
+        acts = entry.leaf.acts_on
+    else:
+        op = op_name(base_name(entry.target))
+        acts = "elements" if op in ELEMENTWISE and op not in DRAWING else "last axis" if op == "linear" else None
+    return acts == "elements" or (acts == "last axis" and axis < rank - 1)
 
 
 # First steps

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn.utils.parametrize import is_parametrized
@@ -67,6 +67,7 @@ class Leaf:
       these must be left out.
     - `instances`: for neurons of a framework that keeps a list of all of them, such as for resetting them, that list.
     - `draws`: whether the built layer draws random numbers, as the module does.
+    - `acts_on`: what a layer acts on, where it does the same to everything else.
     - `split_sequence`: for layers over whole sequences, what their calls do at every time step.
     - `remark`: what of a module would surprise its user, and is kept: a warning and a note in the report.
     """
@@ -84,6 +85,7 @@ class Leaf:
     inputs: tuple[str, ...] = ("input",)
     instances: Callable[[], list[Any]] | None = None
     draws: bool = False
+    acts_on: Literal["elements", "last axis"] | None = None
     remark: Callable[[Any], str] = lambda module: ""
     split_sequence: Callable[[Any, tuple, Mapping[str, Any], Any], SequenceCall] | None = None
 

@@ -17,7 +17,16 @@ def models(case):
     return [stage.model for stage in converted.blueprint.stages], converted
 
 
-@pytest.mark.parametrize("name", [name for name in zoo_joined.CASES if name != "filled without gradient"])
+# What the second loop reads has no gradient to the first, or depends on all of its steps, or on the place in time.
+TWO = ("filled without gradient", "centred between loops", "weighed between loops")
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_what_acts_across_time_keeps_loops_apart(name):
+    assert len(models(zoo_joined.CASES[name])[0]) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in zoo_joined.CASES if name not in TWO])
 def test_one_loop_is_one_model(name):
     found, converted = models(zoo_joined.CASES[name])
     assert len(found) == 1

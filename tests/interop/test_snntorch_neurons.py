@@ -500,6 +500,18 @@ def test_batch_normalisation_through_time(images, training):
         assert state_dict(found)["bn.3.num_batches_tracked"] == 1
 
 
+def test_layers_over_sequences_with_layers_between_are_one_chain():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        snntorch.LeakyParallel(4, 6, beta=0.7, threshold=0.2),
+        nn.Linear(6, 5),
+        snntorch.LeakyParallel(5, 3, beta=0.7, threshold=0.05, weight_hh_enable=True, learn_beta=True),
+    )
+    found = from_torch(module, (torch.rand(7, 3, 4) * 4,))
+    assert [type(layer).__name__ for layer in found.model.layers] == ["LeakyParallel", "Linear", "LeakyParallel"]
+    check_equivalence(module, found, (torch.rand(9, 2, 4) * 4,)).raise_if_failed()
+
+
 def test_graded_spikes_broadcast_along_the_batch_and_keep_its_size():
     class Graded(nn.Module):
         def __init__(self):

@@ -100,6 +100,54 @@ class StackBetween(Base):
         return torch.stack(outs), record
 
 
+class LayersBetween(Base):
+    """A layer and arithmetic on the whole sequence between two loops, which also goes out; time is the second axis."""
+
+    def forward(self, x):
+        mem1, mem2 = self.lif1.reset_mem(), self.lif2.reset_mem()
+        record, outs = [], []
+        for t in range(x.shape[0]):
+            spk, mem1 = self.lif1(self.fc1(x[t]), mem1)
+            record.append(spk)
+        currents = torch.tanh(self.fc2(torch.stack(record, 1)) * 0.9 + 0.1) * 2
+        for t in range(x.shape[0]):
+            out, mem2 = self.lif2(currents[:, t], mem2)
+            outs.append(out)
+        return torch.stack(outs), currents
+
+
+class CentredBetween(Base):
+    """The mean over time goes into every step of the second loop, which therefore waits for the first."""
+
+    def forward(self, x):
+        mem1, mem2 = self.lif1.reset_mem(), self.lif2.reset_mem()
+        record, outs = [], []
+        for t in range(x.shape[0]):
+            spk, mem1 = self.lif1(self.fc1(x[t]), mem1)
+            record.append(spk)
+        spikes = torch.stack(record)
+        for current in self.fc2(spikes - spikes.mean(0)):
+            out, mem2 = self.lif2(current, mem2)
+            outs.append(out)
+        return torch.stack(outs)
+
+
+class WeighedBetween(Base):
+    """Every step has a weight of its own, made along the axis of time."""
+
+    def forward(self, x):
+        mem1, mem2 = self.lif1.reset_mem(), self.lif2.reset_mem()
+        record, outs = [], []
+        for t in range(x.shape[0]):
+            spk, mem1 = self.lif1(self.fc1(x[t]), mem1)
+            record.append(spk)
+        weights = torch.linspace(0.2, 1, x.shape[0]).view(-1, 1, 1)
+        for current in self.fc2(torch.stack(record) * weights):
+            out, mem2 = self.lif2(current, mem2)
+            outs.append(out)
+        return torch.stack(outs)
+
+
 class TensorBetween(Base):
     """The spikes are written into a tensor that the next loop reads."""
 
@@ -228,6 +276,9 @@ CASES = {
     "two sums from their first terms": Case(TwoSums, *_TIME, scale=1.0),
     "a loop for each layer": Case(LoopPerLayer, (3, 6, 6), (2, 6, 6), (3, 9, 6)),
     "stacks between loops": Case(StackBetween, *_TIME),
+    "layers between loops": Case(LayersBetween, *_TIME),
+    "centred between loops": Case(CentredBetween, *_TIME, gain=2.0),
+    "weighed between loops": Case(WeighedBetween, *_TIME, gain=2.0),
     "a tensor between loops": Case(TensorBetween, *_TIME),
     "loops one step apart": Case(OneStepLate, *_TIME),
     "membranes in a tensor": Case(MembraneTensor, *_TIME),

@@ -12,7 +12,7 @@ from snnax import snn
 
 from ..dropout import FeatureDropout
 from ..leaf import Leaf
-from ..ops import conv_padding
+from ..ops import ELEMENTWISE, conv_padding
 from ..steps import ChannelsSecond
 from ..weights import Site
 
@@ -258,7 +258,8 @@ def _leaves(
 
 def _function(kind: type, op: str, options: str = "", inputs: str = "input") -> Leaf:
     """A class whose constructor's arguments are all options of its operation."""
-    return _leaf(kind, _build_function(op, *options.split()), options, inputs)
+    leaf = _leaf(kind, _build_function(op, *options.split()), options, inputs)
+    return dataclasses.replace(leaf, acts_on="elements" if op in ELEMENTWISE else None)
 
 
 _AFFINE = ("weight", "bias")
@@ -280,7 +281,7 @@ _EMBEDDING = "num_embeddings embedding_dim padding_idx max_norm norm_type scale_
 LEAVES = {
     leaf.kind: leaf
     for leaf in (
-        _leaf(nn.Linear, _build_linear, "in_features out_features bias"),
+        dataclasses.replace(_leaf(nn.Linear, _build_linear, "in_features out_features bias"), acts_on="last axis"),
         _leaf(
             nn.Bilinear,
             _build_function("bilinear", parameters=_AFFINE),
