@@ -113,7 +113,8 @@ def check_equivalence(
         given = (converted.astype("float64"), arrays)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             # XLA leaves Python alone for as long as it compiles.
-            compiled = pool.submit(eqx.filter_jit(Converted._run).lower(*given).compile)
+            program: Any = eqx.filter_jit(Converted._run)
+            compiled = pool.submit(program.lower(*given).compile)
             double, tape = record_double(
                 module, inputs, outside=converted.blueprint.outside, inputs_require_grad=gradients
             )

@@ -190,6 +190,8 @@ ROWS = [
     ("roll", torch.roll, (X, 2, 1), {}),
     ("roll", torch.roll, (X, 5), {}),
     ("index_select", torch.index_select, (X, 1, np.array([2, 0, 2])), {}),
+    ("gather", torch.gather, (X, 1, np.array([[[2, 0, 2], [1, 1, 0]]])), {}),
+    ("gather", torch.gather, (X, -1, np.array([[[3], [0]]])), {}),
     ("ravel", torch.ravel, (X,), {}),
     ("view_as", torch.Tensor.view_as, (X, _random(6, 4)), {}),
     ("reshape_as", torch.Tensor.reshape_as, (X, _random(6, 4)), {}),

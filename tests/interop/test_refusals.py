@@ -834,7 +834,7 @@ def test_writes_into_shared_memory_are_refused(kind, line):
         (MeanOfAll, "mixes the samples of a batch", "torch.stack(spikes).mean()"),
         (Reversed, "mixes the samples of a batch", "self.fc(x[t]).flip(0)"),
         (Rolled, "mixes the samples of a batch", "torch.roll(self.fc(x[t]), 1)"),
-        (Picked, "cannot be converted", "self.fc(x[t]).gather(0,"),
+        (Picked, "works along the batch axis", "self.fc(x[t]).gather(0,"),
         (Selected, "mixes the samples of a batch", "self.fc(x[t]).index_select(0,"),
         (SoftmaxOverBatch, "mixes the samples of a batch", "self.fc(x[t]).softmax(0)"),
         (SortedBatch, "mixes the samples of a batch", "self.fc(x[t]).sort(dim=0)[0]"),

@@ -68,10 +68,23 @@ class StartsFromBuffer(Base):
         return torch.stack(record)
 
 
+class LastValidStep(Base):
+    """Membranes at the last step that counts of each sample."""
+
+    def forward(self, x, lengths):
+        mem, record = self.lif.init_leaky(), []
+        for t in range(x.shape[0]):
+            _, mem = self.lif(self.fc(x[t]), mem)
+            record.append(mem)
+        place = lengths.view(1, -1, 1).expand(1, -1, mem.shape[1])
+        return torch.stack(record).gather(0, place).squeeze(0)
+
+
 _SHAPES = ((6, 3, 5), (6, 2, 5), (8, 3, 5))
 CASES = {
     "silence afterwards": Case(SilenceAfterwards, *_SHAPES),
     "growing tensor": Case(GrowingTensor, *_SHAPES),
     "leak from a number": Case(LeakFromNumber, *_SHAPES),
     "starts from a buffer": Case(StartsFromBuffer, *_SHAPES),
+    "last valid step": Case(LastValidStep, ((6, 3, 5), (3,)), ((6, 2, 5), (2,)), ((8, 3, 5), (3,)), integers=(0, 5)),
 }

@@ -194,6 +194,14 @@ def roll(input, shifts, dims=None) -> Array:
     return jnp.roll(input, shifts, axis=dims)
 
 
+def gather(input, dim, index, *, sparse_grad=False) -> Array:
+    del sparse_grad
+    axis = dim % input.ndim
+    # Along all other axes, torch takes as much of the input as there are indices.
+    taken = tuple(slice(None) if each == axis else slice(size) for each, size in enumerate(index.shape))
+    return jnp.take_along_axis(input[taken], index, axis)
+
+
 def index_select(input, dim, index) -> Array:
     return jnp.take(input, index, axis=dim)
 

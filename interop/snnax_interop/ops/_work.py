@@ -70,6 +70,7 @@ WORK: dict[str, Worked] = {
     "flip": _flipped,
     "reversed": lambda name, rank, arguments: (0,),
     "index_select": _picked,
+    "gather": _named(),
     **{f"{name}{n}d": _last(n) for n in (1, 2, 3) for name in
        ("conv", "conv_transpose", "max_pool", "avg_pool", "lp_pool", "adaptive_avg_pool", "adaptive_max_pool")},
     **dict.fromkeys(("tril", "triu", "scaled_dot_product_attention", "fold"), _last(2)),
