@@ -24,9 +24,8 @@ class _Plan:
     """A new order for the calls of a tape, of which one segment covers two.
 
     `order` holds numbers of calls, `_Missing` for sums that the first step of a loop lacks, and `_Applied` for what is
-    called on whole sequences between two loops. `reads` are the calls
-    that only take a time step out of a sequence, with the value that they take; `replaced` are values under other
-    names, by the number of the call that reads them.
+    called on whole sequences between two loops. `reads` are the calls that only take a time step out of a sequence,
+    with the value that they take; `replaced` are values under other names, by the number of the call that reads them.
     """
 
     order: tuple[Any, ...]
@@ -279,8 +278,9 @@ class _Series:
         values = self.values(base, axis)
         if values is None or len(values) != count:
             return None
-        if any(self.steps.get(value.index, 0) > step for step, value in enumerate(values)):
-            return None
+        for step, value in enumerate(values):
+            if value.index in self.behind or self.steps.get(value.index, 0) > step:
+                return None
         first = len(tape.tensors) + sum(map(len, self.applied))
         made = [Ref(first + step) for step in range(count)]
         self.applied.append([_Applied(call, axis, step, {base: values[step]}, ref) for step, ref in enumerate(made)])

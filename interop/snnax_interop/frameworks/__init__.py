@@ -1,4 +1,4 @@
-"""One file per source framework, the only importer of that framework.
+"""One file or folder per source framework, the only importer of that framework.
 
 A framework's file is loaded when a network holds one of its modules, and not before.
 """
