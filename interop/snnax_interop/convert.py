@@ -22,6 +22,7 @@ from .network import NetworkBuilder
 from .outside import outside_call
 from .purity import Kept, check_deterministic
 from .recording import preserved, record, run_once
+from .surrogates import Surrogates, check_surrogates
 from .tape import Tape
 from .variation import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
 from .weights import Weights, is_held, torch_dtype_name
@@ -35,7 +36,11 @@ _OUTSIDE_STEPS = 3
 
 
 def from_torch(
-    module: torch.nn.Module, example_inputs: Sequence[torch.Tensor] | torch.Tensor, loop: LoopPlace = "auto"
+    module: torch.nn.Module,
+    example_inputs: Sequence[torch.Tensor] | torch.Tensor,
+    loop: LoopPlace = "auto",
+    *,
+    surrogates: Surrogates | None = None,
 ) -> Converted:
     """Convert a torch network to a native snnax model that computes the same.
 
@@ -50,6 +55,9 @@ def from_torch(
       least two time steps, and inputs that make the network spike.
     - `loop`: `"inside"` where `forward` runs over time, `"outside"` where one call is one time step, `"auto"` to see.
 
+    - `surrogates`: for functions whose gradient cannot be read off, such as `spike_grad=` of one's own, what they
+      compute: `{function: snnax.surrogate.Relaxed(jnp.tanh)}`. Spikes and slopes are compared with the function.
+
     **Raises:** `UnsupportedModuleError`, `UnsupportedOptionError` or `RecordingError` with module path, source line and
     advice for what cannot be converted exactly; `EquivalenceError` when the result differs from the module.
 
@@ -62,6 +70,8 @@ def from_torch(
     inputs = _checked_arguments(module, example_inputs, loop)
     registry = registry_for(module)
     names = _input_names(module, len(inputs))
+    surrogates = {} if surrogates is None else surrogates
+    check_surrogates(module, surrogates)
     if loop != "outside":
         with preserved(module):
             kept = Kept(module, registry)
@@ -70,7 +80,7 @@ def from_torch(
             if inside:
                 kept.check_second_call(inputs, run.tape)
         if inside:
-            return _verified(module, _convert(_Example(module, inputs, names), registry, run), inputs)
+            return _verified(module, _convert(_Example(module, inputs, names, surrogates), registry, run), inputs)
         if loop == "inside" or not registry.neurons(module):
             raise _nothing_found(bool(registry.neurons(module)), len(run.tape.entries))
     call = outside_call(module, len(inputs))
@@ -81,7 +91,7 @@ def from_torch(
             "the calls of forward at different time steps differ; see loop='inside'", framework="torch"
         )
     check_deterministic(module, inputs, registry, call, run.tape)
-    return _verified(module, _convert(_Example(module, inputs, names, call), registry, run), inputs)
+    return _verified(module, _convert(_Example(module, inputs, names, surrogates, call), registry, run), inputs)
 
 
 def _nothing_found(neurons: bool, calls: int) -> RecordingError:
@@ -166,6 +176,7 @@ class _Example:
     module: torch.nn.Module
     inputs: tuple[torch.Tensor, ...]
     names: list[str]
+    surrogates: Surrogates
     call: Callable[..., Any] | None = None
 
 
@@ -231,7 +242,7 @@ def _built(example: _Example, given: Run, batch: OtherBatch, length: OtherLength
         return wide if given.tape.first_difference(wide) is None else None
 
     def assembled(runs: Runs) -> Converted:
-        builder = NetworkBuilder(runs, module, Weights(module), example.names)
+        builder = NetworkBuilder(runs, module, Weights(module), example.names, example.surrogates)
         return assemble(module, builder, double, specs, next(iter(free.items()), None), notes, outside)
 
     whole = fused(runs)

@@ -13,6 +13,7 @@ from .progressions import Length, Table, fit_progression
 from .rolling import Moment, Produced, Sliced, Window, is_same, outputs_of
 from .series import Part, parts_of
 from .stage import StageBuilder
+from .surrogates import Surrogates
 from .tape import Entry, Ref, Tape, refs
 from .weights import BATCH, Site, Weights
 
@@ -24,12 +25,20 @@ class NetworkBuilder:
     the last segment; `stages[k]` is one time step of segment `k`.
     """
 
-    def __init__(self, runs: Runs, module: torch.nn.Module, weights: Weights, input_names: list[str]):
+    def __init__(
+        self,
+        runs: Runs,
+        module: torch.nn.Module,
+        weights: Weights,
+        input_names: list[str],
+        surrogates: Surrogates,
+    ):
         self.runs = runs
         self.axes = Axes(runs)
         self.modules = dict(module.named_modules(remove_duplicate=False))
         self.weights = weights
         self.input_names = input_names
+        self.surrogates = surrogates
         self.dtype = _floating_dtype(module, runs.tape)
         self.report: list[tuple[Entry, Any]] = []
         self.layers: dict[Any, Any] = {}
@@ -124,7 +133,9 @@ class NetworkBuilder:
         shape = self.axes.sample_shape(x)
         name = None if self.runs.other_batch is None else BATCH
         folded = self.axes.is_folded(x)
-        site = Site(entry.path, self.modules[entry.path], shape, form, self.dtype, self.weights, name, folded)
+        site = Site(
+            entry.path, self.modules[entry.path], shape, form, self.dtype, self.weights, name, folded, self.surrogates
+        )
         key = (entry.path, shape, form)
         if key not in self.layers:
             self.layers[key] = entry.leaf.build(site.module, site)

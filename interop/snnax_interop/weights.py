@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Array
 
 from .call import Call, Form
+from .surrogates import Surrogates
 from .transfer import to_jax
 
 
@@ -168,7 +169,8 @@ class Site:
     """Where a leaf module is converted: its path, how it is called, and its parameters.
 
     `x_shape` is the shape of the first input without batch, `batch_axis` where torch had the batch in it (None:
-    nowhere, or, where `folded`, as a part of the first axis). `axis_name` is the name of the batch, where there is one.
+    nowhere, or, where `folded`, as a part of the first axis). `axis_name` is the name of the batch, where there is one,
+    `surrogates` what the user has named.
     """
 
     path: str
@@ -179,6 +181,7 @@ class Site:
     weights: Weights
     axis_name: str | None = None
     folded: bool = False
+    surrogates: Surrogates = dataclasses.field(default_factory=dict)
 
     @property
     def batch_axis(self) -> int | None:

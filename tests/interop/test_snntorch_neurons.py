@@ -10,6 +10,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import snntorch
@@ -18,6 +19,7 @@ from snntorch import surrogate
 from snntorch.functional import quant
 from torch import nn
 
+from snnax.surrogate import ATan, Relaxed
 from snnax_interop import (
     InteropError,
     RecordingError,
@@ -461,6 +463,83 @@ def test_the_module_is_left_as_it_was():
     from_torch(module, case.inputs(0))
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert module.neuron.mem.numel() == 0
+
+
+# Surrogates of one's own
+
+
+def softened(x: torch.Tensor, gradient: torch.Tensor, spikes: torch.Tensor) -> torch.Tensor:
+    return gradient / (1 + x.abs()) ** 3
+
+
+class Own(torch.autograd.Function):
+    """Spikes at or above the threshold where `reaches`."""
+
+    @staticmethod
+    def forward(ctx, x, reaches):
+        ctx.save_for_backward(x)
+        return ((x >= 0) if reaches else (x > 0)).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return gradient / (1 + x**2), None
+
+
+def above(x: torch.Tensor) -> torch.Tensor:
+    return Own.apply(x, False)
+
+
+def reaching(x: torch.Tensor) -> torch.Tensor:
+    return Own.apply(x, True)
+
+
+OWN = {
+    "custom_surrogate": (
+        surrogate.custom_surrogate(softened),
+        Relaxed(lambda x: 0.5 * x * (2 + abs(x)) / (1 + abs(x)) ** 2),
+    ),
+    "autograd function": (above, Relaxed(jnp.arctan)),
+}
+
+
+@pytest.mark.parametrize("kind", ["Leaky", "Synaptic", "RLeaky", "Alpha"])
+@pytest.mark.parametrize("name", OWN)
+def test_a_surrogate_that_the_user_names_is_taken(name, kind):
+    function, named = OWN[name]
+    cls, base = BASES[kind]
+    case = Case(cls, {**base, "spike_grad": function, "learn_threshold": True, "threshold": vector(0.4, 1.2)})
+    module = case.build()
+    function = module.neuron.spike_grad
+    found = from_torch(module, case.inputs(0), surrogates={function: named})
+    check_equivalence(module, found, case.inputs(1)).raise_if_failed()
+
+
+@pytest.mark.parametrize(
+    ("function", "named", "match"),
+    [
+        (above, ATan(2.0), r"above and ATan\(alpha=2\.0\): the slope at a distance of -4\.0"),
+        (
+            reaching,
+            Relaxed(jnp.arctan),
+            r"reaching: the spike at a distance of 0\.0 .* is 1\.0 in torch and 0\.0 here",
+        ),
+    ],
+)
+def test_a_surrogate_that_is_not_what_the_function_computes_is_refused(function, named, match):
+    case = Case(snntorch.Leaky, {"beta": 0.8, "spike_grad": function})
+    with pytest.raises(UnsupportedOptionError, match=match):
+        from_torch(case.build(), case.inputs(0), surrogates={function: named})
+
+
+def test_surrogates_of_other_networks_and_other_things_are_errors():
+    case = Case(snntorch.Leaky, {"beta": 0.8, "spike_grad": above})
+    with pytest.raises(ValueError, match="no neuron of the network has reaching as its spike_grad"):
+        from_torch(case.build(), case.inputs(0), surrogates={above: Relaxed(jnp.arctan), reaching: ATan(2.0)})
+    with pytest.raises(TypeError, match="surrogate"):
+        from_torch(case.build(), case.inputs(0), surrogates={above: "atan"})
+    with pytest.raises(UnsupportedOptionError, match=r"name what it computes: from_torch\(\.\.\., surrogates="):
+        from_torch(case.build(), case.inputs(0))
 
 
 # Layers whose forward is recorded

@@ -53,7 +53,7 @@ def _build(module: Any, site: Site) -> DeltaLeaky:
     check_parameter(DELTA_LEAKY, module, "beta", site)
     return DeltaLeaky(
         snn.Factor(site.neuron_parameter("beta"), constraint="none"),
-        surrogate_of(module, site.path, DELTA_LEAKY),
+        surrogate_of(module, site, DELTA_LEAKY),
         float(module.delta_threshold),
         site.x_shape,
     )

@@ -144,7 +144,7 @@ def firing_options(leaf: Leaf, module: Any, site: Site, *, inhibits: bool = True
         "winner_take_all": inhibition,
         # snnTorch ignores the factor under inhibition.
         "amplitude": site.neuron_parameter("graded_spikes_factor") if graded and not inhibition else None,
-        "surrogate": surrogate_of(module, path, leaf),
+        "surrogate": surrogate_of(module, site, leaf),
         "quantise": quantiser_of(module, path, leaf),
     }
 

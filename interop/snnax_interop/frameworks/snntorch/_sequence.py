@@ -54,7 +54,7 @@ def _build_leaky_parallel(module: Any, site: Site) -> snn.LeakyParallel:
         hidden.neuron_parameter("threshold"),
         "none",
         amplitude=hidden.neuron_parameter("graded_spikes_factor") if graded else None,
-        surrogate=surrogate_of(module, site.path, LEAKY_PARALLEL),
+        surrogate=surrogate_of(module, site, LEAKY_PARALLEL),
     )
     layer = eqx.filter_eval_shape(
         lambda: snn.LeakyParallel(rnn.input_size, rnn.hidden_size, use_bias=rnn.bias, key=jax.random.key(0))
@@ -124,7 +124,7 @@ def _build_state_leaky(module: Any, site: Site) -> snn.LIF | snn.LI:
         decay,
         site.neuron_parameter("threshold"),
         "none",
-        surrogate=surrogate_of(module, site.path, leaf),
+        surrogate=surrogate_of(module, site, leaf),
         quantise=quantiser_of(module, site.path, leaf),
     )
 

@@ -10,6 +10,7 @@ import snntorch
 from snnax import surrogate
 
 from ...leaf import Leaf
+from ...weights import Site
 
 
 class Heaviside(surrogate.AbstractSurrogate):
@@ -63,11 +64,14 @@ _SURROGATES: dict[str, Callable[..., surrogate.AbstractSurrogate]] = {
 }
 
 
-def surrogate_of(module: Any, path: str, leaf: Leaf) -> surrogate.AbstractSurrogate:
-    """The surrogate that a neuron's `spike_grad` computes, recognised by the factory that made it."""
+def surrogate_of(module: Any, site: Site, leaf: Leaf) -> surrogate.AbstractSurrogate:
+    """The surrogate that a neuron's `spike_grad` computes: as the user named it, or by the factory that made it."""
     if module.surrogate_disable:
         return surrogate.NoGradient()
     function = module.spike_grad
+    for each, named in site.surrogates.items():
+        if each is function:
+            return named
     if getattr(function, "__self__", None) is snntorch.LeakyParallel.ATan:
         return surrogate.ATan(2.0)
     name = getattr(function, "__qualname__", type(function).__name__).split(".")[0]
@@ -75,9 +79,10 @@ def surrogate_of(module: Any, path: str, leaf: Leaf) -> surrogate.AbstractSurrog
         values = [float(cell.cell_contents) for cell in function.__closure__ or ()]
         return _SURROGATES[name](**dict(zip(function.__code__.co_freevars, values, strict=True)))
     raise leaf.refuse(
-        path,
+        site.path,
         "spike_grad",
         function,
         allowed=", ".join(f"snntorch.surrogate.{each}()" for each in _SURROGATES),
-        advice="Its gradient cannot be read from the function; choose one of these",
+        advice="Its gradient cannot be read from the function; choose one of these, or name what it computes: "
+        "from_torch(..., surrogates={function: snnax.surrogate.ATan()})",
     )
