@@ -337,6 +337,52 @@ def test_results_are_close_in_float32(name):
         np.testing.assert_allclose(a, b.numpy(), rtol=2e-4, atol=2e-5)
 
 
+class Bare(nn.Module):
+    """The neuron alone, so that nothing rounds."""
+
+    def __init__(self, neuron: nn.Module):
+        super().__init__()
+        self.gain, self.neuron = nn.Parameter(torch.ones(())), neuron
+
+    def forward(self, x):
+        states = self.neuron.reset_mem()
+        states = states if isinstance(states, tuple) else (states,)
+        takes_spikes = isinstance(self.neuron, snntorch.RLeaky | snntorch.RSynaptic)
+        spikes, membranes = [], []
+        for t in range(x.shape[0]):
+            found = self.neuron(x[t] * self.gain, *states)
+            states = found if takes_spikes else found[1:]
+            spikes.append(found[0])
+            membranes.append(found[-1])
+        return torch.stack(spikes), torch.stack(membranes)
+
+
+ALONE = {"all_to_all": False, "V": -0.5}
+EXACT = {
+    "Leaky": (snntorch.Leaky, {"beta": 0.5}),
+    "Synaptic": (snntorch.Synaptic, {"alpha": 0.5, "beta": 0.5}),
+    "Lapicque": (snntorch.Lapicque, {"R": 1.0, "C": 2.0}),
+    "RLeaky": (snntorch.RLeaky, {"beta": 0.5, **ALONE}),
+    "RSynaptic": (snntorch.RSynaptic, {"alpha": 0.5, "beta": 0.5, **ALONE}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:at 'neuron'")
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("name", EXACT)
+def test_membranes_exactly_on_the_threshold_do_not_spike_in_float32(name, reset):
+    """Halves and quarters are exact: rounding has no say, and `>` differs from `>=`."""
+    kind, options = EXACT[name]
+    module = Bare(kind(threshold=1.0, reset_mechanism=reset, **options))
+    x = torch.randint(-2, 7, (6, 5, 40), generator=torch.Generator().manual_seed(2)) / 4
+    found = from_torch(module, (x,))(to_jax(x))
+    with torch.no_grad():
+        spikes, membranes = module(x)
+    assert (membranes == 1).any() and spikes.any()
+    np.testing.assert_array_equal(found[0], spikes.numpy())
+    np.testing.assert_array_equal(found[1], membranes.numpy())
+
+
 # The option tables
 
 
