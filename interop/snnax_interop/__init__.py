@@ -21,4 +21,5 @@ from .errors import (  # noqa: E402
     WeightMappingError as WeightMappingError,
 )
 from .report import ConversionReport as ConversionReport  # noqa: E402
+from .states import hidden_states as hidden_states  # noqa: E402
 from .transfer import to_jax as to_jax, to_torch as to_torch  # noqa: E402

@@ -17,6 +17,7 @@ from .errors import WeightMappingError
 from .ops import floats_are
 from .report import ConversionReport
 from .running import Results, length_of, run_sample
+from .states import States, checked_states
 from .transfer import to_torch
 from .weights import BATCH, Frozen, Slot
 
@@ -54,7 +55,7 @@ class Converted(eqx.Module):
         kind = type(self.blueprint.models).__name__
         return f"Converted({kind} of {len(self.report)} modules, {count} trainable parameters, inputs: {inputs})"
 
-    def __call__(self, *inputs: Any, key: Array | None = None) -> Any:
+    def __call__(self, *inputs: Any, key: Array | None = None, states: States | None = None) -> Any:
         """Run the network as torch would.
 
         **Arguments:**
@@ -62,14 +63,27 @@ class Converted(eqx.Module):
         - `inputs` as for the torch module, as JAX or NumPy arrays, with any batch size, and any length where time comes
           from the input. Of a network converted with `loop="outside"`, inputs have a leading time axis.
         - `key`: for dropout in training, which draws anew for every sample, call and time step.
+        - `states`: of neurons by module path, to go on from, as `run`, `final_states` or `hidden_states(module)` give
+          them, batch included. Neurons that are left out start from their beginning.
 
         **Returns:** the structure that `forward` returns, with arrays in the place of tensors; with `loop="outside"`,
-        every array has time as its first axis. States start from their beginning.
+        every array has time as its first axis.
 
-        **Raises:** `ValueError` for another number of inputs, another shape, or a missing key, `TypeError` for another
-        dtype.
+        **Raises:** `ValueError` for another number of inputs, another shape, a missing key, or states that the network
+        does not have; `TypeError` for another dtype.
         """
-        return self._run(inputs, key)[0]
+        return self._run(inputs, key, states)[0]
+
+    def run(
+        self, *inputs: Any, key: Array | None = None, states: States | None = None
+    ) -> tuple[Any, dict[str, dict[str, Array]]]:
+        """The outputs, and the states after the last time step to go on from; arguments as for a call.
+
+        A long sequence in pieces, with truncated gradients:
+
+        `outputs, states = converted.run(piece, states=jax.lax.stop_gradient(states))`
+        """
+        return self._run(inputs, key, states)[:2]
 
     def call_and_update(self, *inputs: Any, key: Array | None = None) -> tuple[Any, "Converted"]:
         """Run the network as torch does in training mode: the outputs, and the network with new running statistics.
@@ -183,11 +197,13 @@ class Converted(eqx.Module):
 
         return jax.tree.map(array, skeleton)
 
-    def _run(self, inputs: tuple[Any, ...], key: Any = None) -> tuple[Any, dict[str, Any], dict[str, Array]]:
-        results = self._results(inputs, key)
+    def _run(
+        self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None
+    ) -> tuple[Any, dict[str, Any], dict[str, Array]]:
+        results = self._results(inputs, key, states)
         return _structured(self.blueprint.result, results.outputs), results.states, results.spikes
 
-    def _results(self, inputs: tuple[Any, ...], key: Any = None) -> Results:
+    def _results(self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None) -> Results:
         blueprint = self.blueprint
         arrays = _checked(inputs, blueprint.inputs, self.dtype)
         if key is None and blueprint.draws:
@@ -199,22 +215,24 @@ class Converted(eqx.Module):
         axes = tuple(spec.batch_axis for spec in blueprint.inputs)
         batched = {(array.shape[axis], axis) for array, axis in zip(arrays, axes, strict=True) if axis is not None}
         run = functools.partial(run_sample, blueprint, self._filled, self.dtype, length)
+        start = {} if states is None else checked_states(states, blueprint, self.dtype)
         if not batched:
             with floats_are(self.dtype):
-                return run(key, *arrays)
+                return run(key, start, *arrays)
         neurons = [neuron for stage in blueprint.stages for neuron in stage.neurons.values()]
-        states = {each.name: {field: each.batch_axis for field, _, _ in each.fields} for each in neurons}
+        final = {each.name: {field: each.batch_axis for field, _, _ in each.fields} for each in neurons}
         spikes = {each.name: None if each.batch_axis is None else each.batch_axis + 1 for each in neurons}
         size, _ = next(iter(batched))
         keys = None if key is None else jax.random.split(key, size)
+        start_axes = {name: final[name] for name in start}
         batch = jax.vmap(
             run,
-            in_axes=(None if key is None else 0, *axes),
-            out_axes=Results(list(blueprint.out_axes), states, spikes, None),
+            in_axes=(None if key is None else 0, start_axes, *axes),
+            out_axes=Results(list(blueprint.out_axes), final, spikes, None),
             axis_name=BATCH,
         )
         with floats_are(self.dtype):
-            return batch(keys, *arrays)
+            return batch(keys, start, *arrays)
 
 
 def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) -> list[Array]:

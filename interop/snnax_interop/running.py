@@ -31,9 +31,15 @@ def length_of(blueprint: Blueprint, inputs: Sequence[Any]) -> int:
 
 
 def run_sample(
-    blueprint: Blueprint, fill: Callable[[Any], Any], dtype: str, length: int, key: Any, *inputs: Array
+    blueprint: Blueprint,
+    fill: Callable[[Any], Any],
+    dtype: str,
+    length: int,
+    key: Any,
+    start: Mapping[str, Mapping[str, Array]],
+    *inputs: Array,
 ) -> Results:
-    """Run all stages on one sample. `fill` puts the arrays into a graph."""
+    """Run all stages on one sample. `fill` puts arrays into a graph, `start` has states of neurons to begin with."""
     values: dict[Key, Any] = {("static", number): x for number, x in enumerate(inputs)} | {("num_steps",): length}
     final: dict[str, Any] = {}
     spikes: dict[str, list[Array]] = {}
@@ -47,7 +53,14 @@ def run_sample(
         xs = tuple(_model_input(dtype, key, values, num_steps) for key in stage.inputs)
         xs = xs[0] if len(xs) == 1 else xs
         states = _initial_states(model, xs, jnp.dtype(dtype))
-        states = model.pack_states(_started(model.unpack_states(states), stage, values))
+        started = _started(model.unpack_states(states), stage, values)
+        for neuron in stage.neurons.values():
+            # Later stages go on from this one.
+            for field, own, where in neuron.fields if neuron.name in start and neuron.name not in final else ():
+                assert own is not None
+                value = start[neuron.name][field].astype(getattr(started[where], own).dtype)
+                started[where] = with_field(started[where], own, value)
+        states = model.pack_states(started)
         states, outs = model(states, xs, next(keys))
         recorded = outs[-1] if stage.several_recorded else (outs[-1],)
         values |= {("recorded", number, item): out for item, out in enumerate(recorded)}
