@@ -384,7 +384,7 @@ def test_repr_names_the_kind_of_model_and_its_inputs(name):
     assert "inputs: " in repr(converted)
 
 
-CHAINS = ["time first", "folded time", "convolutional frames", "time last", "one step per call"]
+CHAINS = ["time first", "folded time", "convolutional frames", "time last", "one step per call", "norse cells"]
 
 
 @by_case
@@ -438,7 +438,8 @@ def test_buffers_that_a_native_model_trained_return_too():
 
 def test_values_that_torch_cannot_hold_must_not_change():
     _, converted = network("norse cells")
-    model = eqx.tree_at(lambda model: model.nodes["lif1"].decay_mem.value, converted.model, jnp.array(0.5))
+    place = next(index for index, layer in enumerate(converted.model.layers) if isinstance(layer, snn.LIF))
+    model = eqx.tree_at(lambda model: model.layers[place].decay_mem.value, converted.model, jnp.array(0.5))
     with pytest.raises(WeightMappingError, match="leave it out of the optimiser") as caught:
         converted.with_model(model)
     assert caught.value.path == "lif1.p.rate_mem"
