@@ -22,17 +22,18 @@ class AbstractDecay(eqx.Module):
     def factor(self) -> Array:
         """What is kept per time step, `d`."""
 
-    @abc.abstractmethod
     def leak(self, s: Array) -> Array:
         """`d * s`."""
+        return self.factor.astype(s.dtype) * s
 
-    @abc.abstractmethod
     def relax(self, s: Array, x: Array, rest: Array | float = 0.0) -> Array:
         """`d * s + (1 - d) * (rest + x)`: one step towards the input above rest."""
+        factor = self.factor.astype(s.dtype)
+        return factor * s + (1 - factor) * (rest + x)
 
-    @abc.abstractmethod
     def advance(self, s: Array, slope: Array) -> Array:
         """`s + (1 - d) * slope`: one Euler step of `tau ds/dt = slope`, with `1 - d = dt / tau`."""
+        return s + (1 - self.factor.astype(s.dtype)) * slope
 
 
 class Factor(AbstractDecay):
@@ -64,16 +65,6 @@ class Factor(AbstractDecay):
             # Zero in value; carries the gradient.
             limited = limited + (self.value - jax.lax.stop_gradient(self.value))
         return jnp.where(inside, self.value, limited)
-
-    def leak(self, s):
-        return self.factor.astype(s.dtype) * s
-
-    def relax(self, s, x, rest=0.0):
-        factor = self.factor.astype(s.dtype)
-        return factor * s + (1 - factor) * (rest + x)
-
-    def advance(self, s, slope):
-        return s + (1 - self.factor.astype(s.dtype)) * slope
 
 
 class _AbstractRate(AbstractDecay):

@@ -30,16 +30,6 @@ class TimeConstant(snn.AbstractDecay):
     def factor(self) -> Array:
         return jnp.exp(-1 / self.tau)
 
-    def leak(self, s):
-        return self.factor.astype(s.dtype) * s
-
-    def relax(self, s, x, rest=0.0):
-        factor = self.factor.astype(s.dtype)
-        return factor * s + (1 - factor) * (rest + x)
-
-    def advance(self, s, slope):
-        return s + (1 - self.factor.astype(s.dtype)) * slope
-
 
 # LeakyParallel
 
