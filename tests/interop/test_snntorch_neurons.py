@@ -40,12 +40,16 @@ def vector(low: float, high: float, size: int = N) -> torch.Tensor:
     return torch.linspace(low, high, size)
 
 
-class Explicit(nn.Module):
-    """A layer, the neuron under test, and a readout; states are handed over by the loop, membranes come out."""
+class Network(nn.Module):
+    """A layer, the neuron under test, and a readout."""
 
     def __init__(self, neuron: nn.Module, layer: nn.Module, readout: nn.Module):
         super().__init__()
         self.layer, self.neuron, self.readout = layer, neuron, readout
+
+
+class Explicit(Network):
+    """States are handed over by the loop, membranes come out."""
 
     def forward(self, x):
         states = self.neuron.reset_mem()
@@ -60,12 +64,8 @@ class Explicit(nn.Module):
         return torch.stack(outs), torch.stack(membranes)
 
 
-class Hidden(nn.Module):
+class Hidden(Network):
     """The neuron keeps its state; only its spikes come out."""
-
-    def __init__(self, neuron: nn.Module, layer: nn.Module, readout: nn.Module):
-        super().__init__()
-        self.layer, self.neuron, self.readout = layer, neuron, readout
 
     def forward(self, x):
         self.neuron.reset_mem()
@@ -76,12 +76,8 @@ class Hidden(nn.Module):
         return torch.stack(outs)
 
 
-class Delta(nn.Module):
+class Delta(Network):
     """`DeltaLeaky` takes and returns a tuple of states."""
-
-    def __init__(self, neuron: nn.Module, layer: nn.Module, readout: nn.Module):
-        super().__init__()
-        self.layer, self.neuron, self.readout = layer, neuron, readout
 
     def forward(self, x):
         states = self.neuron.reset_mem()
@@ -94,12 +90,8 @@ class Delta(nn.Module):
         return torch.stack(outs), torch.stack(membranes)
 
 
-class Sequences(nn.Module):
+class Sequences(Network):
     """Layers over whole sequences."""
-
-    def __init__(self, neuron: nn.Module, layer: nn.Module, readout: nn.Module):
-        super().__init__()
-        self.layer, self.neuron, self.readout = layer, neuron, readout
 
     def forward(self, x):
         found = self.neuron(self.layer(x))
