@@ -426,6 +426,7 @@ ROWS = [
     ("concatenate", torch.concatenate, ([X, Y], -1), {}),
     ("stack", torch.stack, ([X, Y],), {"dim": 2}),
     ("unbind", torch.unbind, (X, 1), {}),
+    ("reversed", reversed, (X,), {}),
     ("split", torch.split, (X, 3, 2), {}),
     ("split", torch.split, (X, [1, 2]), {"dim": 1}),
     ("chunk", torch.chunk, (X, 3, 2), {}),
