@@ -16,6 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .converted import Converted
+from .custom_functions import custom_function
 from .dropout import DRAWING
 from .errors import EquivalenceError
 from .frameworks import registry_for
@@ -189,6 +190,10 @@ def _count_spikes(calls: dict[str, list[Entry]], tape: Tape) -> dict[str, int]:
     for path, entries in calls.items():
         if _leaf(entries[0]).spikes:
             counted[path] = sum(int((tape.tensors[entry.result.index] != 0).sum()) for entry in entries)
+    for entry in tape.entries:
+        if entry.target is custom_function and entry.kwargs["function"].spikes:
+            name = ".".join(filter(None, (entry.path, entry.kwargs["function"].name)))
+            counted[name] = counted.get(name, 0) + int(tape.tensors[entry.result.index].sum())
     return counted
 
 

@@ -9,6 +9,16 @@ import torch
 # What is wrong, and what to do.
 Fault = tuple[str, str]
 
+# What tells Python something about a tensor other than its values.
+METADATA = {
+    "size", "dim", "ndim", "numel", "nelement", "stride", "shape", "dtype", "device", "layout", "requires_grad",
+    "is_leaf", "get_device", "element_size", "__len__", "__hash__", "__repr__", "__str__", "__format__", "names",
+    "is_sparse", "is_cuda", "is_quantized", "is_contiguous", "is_floating_point", "is_complex", "is_signed",
+    "grad_fn", "_version", "data_ptr", "storage_offset", "is_meta", "ndimension", "is_mkldnn", "is_nested", "type",
+    "output_nr", "_is_view", "is_inference", "itemsize", "nbytes", "_base", "is_same_size", "is_pinned", "is_shared",
+    "retains_grad", "grad", "is_xla", "is_mps", "is_xpu", "is_cpu", "is_neg", "is_conj",
+}  # fmt: skip
+
 # Written like in-place functions, but they leave the values alone.
 _HARMLESS = {"detach_", "requires_grad_", "share_memory_"}
 

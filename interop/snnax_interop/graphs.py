@@ -12,6 +12,7 @@ import torch
 from snnax import snn
 
 from .call import Call, Form, Held, Input, Items, LengthValue, Slice, StepList
+from .custom_functions import CustomFunction
 from .dropout import DRAWING, dropout_layer
 from .errors import InteropError, LengthError, RecordingError, UnsupportedModuleError
 from .ops import ELEMENTWISE, OPS, op_name
@@ -389,7 +390,7 @@ class _Template:
         if isinstance(a, slice):
             parts = [self.fill(*(getattr(each, part) for each in (a, b, c))) for part in ("start", "stop", "step")]
             return Slice(*parts)
-        if isinstance(a, bool) or a is None or a is Ellipsis or isinstance(a, str):
+        if isinstance(a, bool) or a is None or a is Ellipsis or isinstance(a, str | CustomFunction):
             return a
         if isinstance(a, int | float):
             return self._number(a, b, c)

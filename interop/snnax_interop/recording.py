@@ -7,7 +7,6 @@ writes into shared memory.
 """
 
 import contextlib
-import functools
 import gc
 import linecache
 import operator
@@ -22,24 +21,14 @@ from torch.utils import _pytree as pytree
 
 from . import outside, randomness
 from .bytecode import instruction
+from .custom_functions import CustomFunction, custom_function, recorded_function, seen_autograd_functions
 from .dropout import DRAWING
 from .errors import RecordingError, UnsupportedModuleError
-from .forbidden import fault_of, is_in_place
+from .forbidden import METADATA, fault_of, is_in_place
 from .forwarding import forwarded
 from .leaf import Leaf, NeuronCall, Registry, SequenceCall
 from .tape import CONSTANT_FUNCTIONS, Entry, Frame, Place, Ref, Tape, base_name, function_name, leaves_of, refs
 from .wrappers import eager
-
-
-# What tells Python something about a tensor other than its values.
-_METADATA = {
-    "size", "dim", "ndim", "numel", "nelement", "stride", "shape", "dtype", "device", "layout", "requires_grad",
-    "is_leaf", "get_device", "element_size", "__len__", "__hash__", "__repr__", "__str__", "__format__", "names",
-    "is_sparse", "is_cuda", "is_quantized", "is_contiguous", "is_floating_point", "is_complex", "is_signed",
-    "grad_fn", "_version", "data_ptr", "storage_offset", "is_meta", "ndimension", "is_mkldnn", "is_nested", "type",
-    "output_nr", "_is_view", "is_inference", "itemsize", "nbytes", "_base", "is_same_size", "is_pinned", "is_shared",
-    "retains_grad", "grad", "is_xla", "is_mps", "is_xpu", "is_cpu", "is_neg", "is_conj",
-}  # fmt: skip
 
 
 class _Functions(TorchFunctionMode):
@@ -72,6 +61,7 @@ class _Recorder:
         self.called: set[str] = set()
         self.stepped: set[int] = set()  # what neurons have made
         self.draws = False
+        self.functions: dict[Any, CustomFunction] = {}
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
         self.root = root
         self.frames: dict[int, tuple[FrameType, int]] = {}
@@ -162,7 +152,7 @@ class _Recorder:
 
     def call_function(self, function: Callable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = base_name(function)
-        if name in _METADATA and function is not torch.autograd.grad:
+        if name in METADATA and function is not torch.autograd.grad:
             result = function(*args, **kwargs)
             if not leaves_of(result, torch.Tensor):
                 return result
@@ -245,14 +235,26 @@ class _Recorder:
                 "(rate coding) before the network.",
             )
 
-    def call_autograd_function(self, kind: type, apply: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def call_autograd_function(self, kind: Any, apply: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.paused:
             return apply(*args, **kwargs)
-        raise self.refuse(
-            f"the torch.autograd.Function {kind.__name__} defines its own gradient, which a recording cannot see",
-            advice="Allowed: surrogate gradients inside the neurons of a supported framework (spike_grad=...), and "
-            "tensor functions with their own gradients.",
-        )
+        tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
+        before = self.replace((tuple(tensors), {}))
+        self.paused += 1
+        key = (kind, tuple(tuple(arg.shape) if isinstance(arg, torch.Tensor) else arg for arg in args))
+        function = self.functions.get(key)
+        if function is None:
+            if kwargs or leaves_of([arg for arg in args if not isinstance(arg, torch.Tensor)], torch.Tensor):
+                raise self.refuse(f"{kind.__name__}.apply is given tensors in a list", advice="Pass them one by one.")
+            try:
+                function = self.functions[key] = recorded_function(kind, args)
+            except RecordingError as error:
+                raise self.refuse(str(error), advice="Use tensor functions, or a neuron of a framework.") from error
+        result = apply(*args)
+        self.paused -= 1
+        self.new(result)
+        self.add(custom_function, self.current_path(), (before[0], {"function": function}), result)
+        return result
 
     def check_own_memory(self, written: list[torch.Tensor], name: str) -> None:
         """Refuse a write into a parameter or buffer; before it happens, as it could not be taken back."""
@@ -449,7 +451,7 @@ def run_once(
             lambda module, args, kwargs, result: recorder.leave(module, args, kwargs, result), with_kwargs=True
         )
         stack.callback(after.remove)
-        stack.enter_context(_seen_autograd_functions(recorder))
+        stack.enter_context(seen_autograd_functions(recorder.call_autograd_function))
         stack.enter_context(_without_collector())
         stack.enter_context(_Functions(recorder))
         result = (module if call is None else call)(*inputs)
@@ -481,22 +483,6 @@ def _without_collector() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-@contextlib.contextmanager
-def _seen_autograd_functions(recorder: _Recorder) -> Iterator[None]:
-    """`Function.apply` goes past `__torch_function__`; here it goes through the recorder."""
-    base = torch.autograd.Function
-    plain = base.__dict__["apply"]
-
-    def apply(kind, *args, **kwargs):
-        return recorder.call_autograd_function(kind, functools.partial(plain.__func__, kind), args, kwargs)
-
-    base.apply = classmethod(apply)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        base.apply = plain  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

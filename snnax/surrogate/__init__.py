@@ -3,6 +3,7 @@
 from ._surrogate import (
     AbstractSurrogate as AbstractSurrogate,
     ATan as ATan,
+    Derivative as Derivative,
     FastSigmoid as FastSigmoid,
     NoGradient as NoGradient,
     Relaxed as Relaxed,

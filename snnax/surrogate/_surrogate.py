@@ -136,3 +136,19 @@ class Relaxed(AbstractSurrogate):
 
     def relaxation(self, x):
         return self.function(x)
+
+
+class Derivative(AbstractSurrogate):
+    """The derivative itself, as any elementwise function that is given.
+
+    >>> float(jax.grad(Derivative(lambda x: jnp.exp(-jnp.abs(x))))(jnp.float32(0.0)))
+    1.0
+    """
+
+    function: Callable = eqx.field(static=True)
+
+    def relaxation(self, x):
+        # Only its derivative is ever looked at.
+        relaxation = jax.custom_jvp(lambda x: jnp.zeros_like(x))
+        relaxation.defjvp(lambda at, along: (jnp.zeros_like(at[0]), self.function(at[0]) * along[0]))
+        return relaxation(x)

@@ -493,8 +493,8 @@ def _floats(args):
 
 
 def test_every_function_has_a_row():
-    # What an empty tensor holds is not defined.
-    assert {name for name, *_ in ROWS} | {"item", "empty", "empty_like", "new_empty"} == set(OPS)
+    # What an empty tensor holds is not defined; functions of the user's own have a file of their own.
+    assert {name for name, *_ in ROWS} | {"item", "empty", "empty_like", "new_empty", "custom_function"} == set(OPS)
     assert set(OPS) >= ELEMENTWISE | set(WORK)
     assert not ELEMENTWISE & set(WORK)
 

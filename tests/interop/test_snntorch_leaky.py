@@ -243,11 +243,9 @@ def test_membranes_exactly_on_the_threshold_do_not_spike_in_float32(options):
     ("option", "options"),
     [
         ("state_quant", {"state_quant": torch.relu}),
-        ("spike_grad", {"spike_grad": surrogate.custom_surrogate(lambda x, gradient, spikes: gradient)}),
         ("spike_grad", {"spike_grad": surrogate.SSO()}),
         ("spike_grad", {"spike_grad": torch.sigmoid}),
         ("spike_grad", {"spike_grad": lambda x: (x > 0).float()}),
-        ("spike_grad", {"spike_grad": surrogate.StraightThroughEstimator.apply}),
         ("graded_spikes_factor", {"graded_spikes_factor": 0.0, "reset_delay": False}),
         ("graded_spikes_factor", {"graded_spikes_factor": vector(0.0, 1.0), "reset_delay": False}),
         ("inhibition", {"inhibition": True, "graded_spikes_factor": 0.5, "reset_delay": False}),

@@ -550,14 +550,15 @@ OWN = {
 
 
 @pytest.mark.parametrize("kind", ["Leaky", "Synaptic", "RLeaky", "Alpha"])
+@pytest.mark.parametrize("named", [True, False], ids=["named", "recorded"])
 @pytest.mark.parametrize("name", OWN)
-def test_a_surrogate_that_the_user_names_is_taken(name, kind):
-    function, named = OWN[name]
+def test_a_surrogate_of_the_user_is_taken_as_it_is_named_or_as_it_computes(name, kind, named):
+    function, surrogate = OWN[name]
     cls, base = BASES[kind]
     case = Case(cls, {**base, "spike_grad": function, "learn_threshold": True, "threshold": vector(0.4, 1.2)})
     module = case.build()
     function = module.neuron.spike_grad
-    found = from_torch(module, case.inputs(0), surrogates={function: named})
+    found = from_torch(module, case.inputs(0), surrogates={function: surrogate} if named else {})
     check_equivalence(module, found, case.inputs(1)).raise_if_failed()
 
 
@@ -584,6 +585,7 @@ def test_surrogates_of_other_networks_and_other_things_are_errors():
         from_torch(case.build(), case.inputs(0), surrogates={above: Relaxed(jnp.arctan), reaching: ATan(2.0)})
     with pytest.raises(TypeError, match="surrogate"):
         from_torch(case.build(), case.inputs(0), surrogates={above: "atan"})
+    case = Case(snntorch.Leaky, {"beta": 0.8, "spike_grad": reaching})
     with pytest.raises(UnsupportedOptionError, match=r"name what it computes: from_torch\(\.\.\., surrogates="):
         from_torch(case.build(), case.inputs(0))
 

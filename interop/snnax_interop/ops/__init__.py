@@ -299,6 +299,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "hypot": lambda input, other: jnp.hypot(input, other),
     "atan2": atan2,
     "copysign": copysign,
+    "custom_function": lambda *inputs, function: function(*inputs),
     "heaviside": lambda input, values: jax.lax.stop_gradient(jnp.heaviside(input, values)),
     "pow": lambda input, exponent: input**exponent,
     "rpow": lambda input, base: base**input,
@@ -441,7 +442,7 @@ ELEMENTWISE = {
     "log2", "log10", "tan", "sinh", "cosh", "atan", "erf", "round", "trunc", "frac", "isnan", "isfinite", "isinf",
     "logical_xor", "remainder", "fmod", "lerp", "masked_fill", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
     "feature_alpha_dropout", "exp2", "sinc", "logit", "nan_to_num", "clamp_min", "clamp_max", "floor_divide",
-    "rfloordiv", "addcmul", "addcdiv", "hypot", "atan2", "copysign", "heaviside",
+    "rfloordiv", "addcmul", "addcdiv", "hypot", "atan2", "copysign", "heaviside", "custom_function",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import snntorch
 
 from snnax import surrogate
 
+from ...custom_functions import recorded_surrogate
 from ...leaf import Leaf
 from ...weights import Site
 
@@ -78,6 +79,9 @@ def surrogate_of(module: Any, site: Site, leaf: Leaf) -> surrogate.AbstractSurro
     if getattr(function, "__module__", None) == "snntorch.surrogate" and name in _SURROGATES:
         values = [float(cell.cell_contents) for cell in function.__closure__ or ()]
         return _SURROGATES[name](**dict(zip(function.__code__.co_freevars, values, strict=True)))
+    recorded = recorded_surrogate(function)
+    if recorded is not None:
+        return recorded
     raise leaf.refuse(
         site.path,
         "spike_grad",
