@@ -133,7 +133,7 @@ def _checked_arguments(module: Any, example_inputs: Any, loop: str) -> tuple[tor
         raise TypeError(
             f"example_inputs must be a tuple of torch tensors, as for module(*example_inputs), found {kinds}"
         )
-    refuse_unseen(module)
+    refuse_unseen(module, registry_for(module).hook_of)
     tensors = {**dict(module.named_parameters()), **{f"input {number}": tensor for number, tensor in enumerate(inputs)}}
     for name, tensor in tensors.items():
         if not is_held(tensor.dtype):

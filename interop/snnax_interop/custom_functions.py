@@ -7,7 +7,7 @@ written down; elementwise functions of the inputs become a function with the sam
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, cast
 
 import jax
@@ -74,8 +74,8 @@ class CustomFunction:
 
     name: str
     inputs: int
-    forward: Program
-    backward: Program
+    forward: Program = dataclasses.field(repr=False)
+    backward: Program = dataclasses.field(repr=False)
 
     def __call__(self, *xs: Array) -> Array:
         return _call(self, *xs)
@@ -113,16 +113,16 @@ def custom_function(*args: Any, function: CustomFunction) -> None:
     """In the place of `torch.autograd.Function.apply` on a tape."""
 
 
-def recorded_function(kind: Any, args: tuple[Any, ...]) -> CustomFunction:
-    """What an autograd function computes for these arguments, of which the tensors are its inputs.
+def recorded_function(kind: Any, args: tuple[Any, ...], inputs: Collection[int]) -> CustomFunction:
+    """What an autograd function computes for these arguments, of which those at the places `inputs` vary.
 
     **Raises:** `RecordingError` for what is not elementwise, draws random numbers, writes into its inputs, or whose
     backward is not linear in the gradient.
     """
     # In double precision, so that constants that are computed on the way have all their digits.
     args = tuple(_double(arg) for arg in args)
-    context = _Context(args)
-    tracer = _Tracer(kind, [arg for arg in args if isinstance(arg, torch.Tensor)])
+    context = _Context(tuple(place in inputs for place in range(len(args))))
+    tracer = _Tracer(kind, [args[place] for place in inputs])
     random_state = torch.random.get_rng_state()
     with _double_precision(), torch.no_grad():
         with tracer:
@@ -154,7 +154,7 @@ def recorded_surrogate(function: Callable[[torch.Tensor], torch.Tensor]) -> Deri
 
     def seen(kind: Any, apply: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if args and args[0] is x and not kwargs:
-            found.append(recorded_function(kind, args))
+            found.append(recorded_function(kind, args, (0,)))
         return apply(*args, **kwargs)
 
     try:
@@ -192,8 +192,8 @@ def seen_autograd_functions(seen: Callable[[Any, Callable[..., Any], Any, Any], 
 class _Context:
     """What an autograd function is given as `ctx`."""
 
-    def __init__(self, args: tuple[Any, ...]):
-        self.needs_input_grad = tuple(isinstance(arg, torch.Tensor) for arg in args)
+    def __init__(self, needs_input_grad: tuple[bool, ...]):
+        self.needs_input_grad = needs_input_grad
         self.saved_tensors: tuple[Any, ...] = ()
 
     def save_for_backward(self, *tensors: Any) -> None:
@@ -215,11 +215,11 @@ def _forward(kind: Any, context: _Context, args: tuple[Any, ...]) -> Any:
 
 
 def _gradients(kind: Any, context: _Context, gradient: torch.Tensor) -> list[Any]:
-    """The gradients of the tensors among the arguments."""
+    """The gradients of the inputs among the arguments."""
     found = kind.backward(context, gradient)
     found = found if isinstance(found, tuple) else (found,)
     found += (None,) * (len(context.needs_input_grad) - len(found))
-    return [each for each, is_tensor in zip(found, context.needs_input_grad, strict=False) if is_tensor]
+    return [each for each, needed in zip(found, context.needs_input_grad, strict=False) if needed]
 
 
 class _Tracer(TorchFunctionMode):

@@ -268,7 +268,8 @@ def _compare_gradients(converted: Converted, module: torch.nn.Module, tape: Tape
     wanted = [*named.values(), *inputs.values()]
     total = sum(terms, torch.zeros((), dtype=torch.float64))
     if total.requires_grad and wanted:
-        found = torch.autograd.grad(total, wanted, allow_unused=True)
+        with _float_is_double():  # for functions that make constants on the way back
+            found = torch.autograd.grad(total, wanted, allow_unused=True)
     else:
         found = (None,) * len(wanted)
 
@@ -308,7 +309,14 @@ def _double(module: torch.nn.Module) -> torch.nn.Module:
                 if isinstance(value, torch.Tensor) and value.grad_fn is not None:
                     child.__dict__[key] = value.detach()
         double = copy.deepcopy(module).double()
+        for name, parameter in module.named_parameters():
+            for hook in (parameter._backward_hooks or {}).values():
+                double.get_parameter(name).register_hook(hook)  # copies lose them
     for child in double.modules():
+        for key, value in child.__dict__.items():
+            # Weights that are no parameters are left as they are.
+            if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
+                child.__dict__[key] = value.detach().double().requires_grad_(value.requires_grad)
         if isinstance(child, torch.nn.modules.dropout._DropoutNd):
             child.eval()
     return double

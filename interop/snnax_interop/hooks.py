@@ -1,12 +1,21 @@
 """What stands between a module and its plain forward and gradient; all of it is refused before anything runs."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from .errors import UnsupportedModuleError
 
 
-def refuse_unseen(module: torch.nn.Module) -> None:
+def off_diagonal_gradient(weight: torch.Tensor) -> None:
+    """On a tape, a matrix whose diagonal has no gradient, as a hook leaves it."""
+
+
+def refuse_unseen(module: torch.nn.Module, hook_of: Callable[[torch.Tensor], Any]) -> None:
     """Refuse what a recording passes by: modules compiled by TorchScript, and hooks on the gradients of parameters.
+
+    `hook_of` raises a `KeyError` for hooks that it does not know.
 
     **Raises:** `UnsupportedModuleError`.
     """
@@ -19,13 +28,15 @@ def refuse_unseen(module: torch.nn.Module) -> None:
                 framework="torch",
             )
     for name, parameter in module.named_parameters():
-        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+        try:
+            hook_of(parameter)
+        except KeyError as error:
             raise UnsupportedModuleError(
                 "the parameter has a gradient hook, which may change how it is trained. Allowed: plain gradients. "
                 "Remove the hook (handle.remove()) before converting, and transform gradients in the optimiser instead",
                 path=name,
                 framework="torch",
-            )
+            ) from error
 
 
 def refuse_module_hooks(module: torch.nn.Module, path: str) -> None:

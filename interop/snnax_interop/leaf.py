@@ -16,13 +16,15 @@ from .hooks import refuse_module_hooks
 class NeuronCall:
     """One time step of a neuron: input, state before, output, state after, as tensors.
 
-    `state_in` None is the state that the neuron starts with by itself.
+    `state_in` None is the state that the neuron starts with by itself. `weights` are those of a neuron that multiplies
+    its input by weights of its own first.
     """
 
     x: torch.Tensor
     state_in: tuple[torch.Tensor, ...] | None
     out: torch.Tensor
     state_out: tuple[torch.Tensor, ...]
+    weights: torch.Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Leaf:
     - `draws`: whether the built layer draws random numbers, as the module does.
     - `acts_on`: what a layer acts on, where it does the same to everything else.
     - `split_sequence`: for layers over whole sequences, what their calls do at every time step.
+    - `step`: for neurons whose forward is recorded, the attribute with the function of one time step that it calls;
+      `split_call` is given a call of this function. Behind a call of the function in the attribute `start`, which makes
+      a first state, the neuron starts from its own, where `starts_itself`.
     - `remark`: what of a module would surprise its user, and is kept: a warning and a note in the report.
     """
 
@@ -88,6 +93,9 @@ class Leaf:
     acts_on: Literal["elements", "last axis"] | None = None
     remark: Callable[[Any], str] = lambda module: ""
     split_sequence: Callable[[Any, tuple, Mapping[str, Any], Any], SequenceCall] | None = None
+    step: str | None = None
+    start: str | None = None
+    starts_itself: Callable[[Any], bool] = lambda module: True
 
     def refuse(self, path: str, option: str, found: Any, *, allowed: str, advice: str) -> UnsupportedOptionError:
         """The error for a value of an option that cannot be converted exactly."""
@@ -114,20 +122,10 @@ _CONTAINERS = {
     "torch.nn.modules.transformer.TransformerEncoder",
     "torch.nn.modules.transformer.TransformerDecoder",
     "snntorch._layers.graded_spikes.GradedSpikes",
-    "norse.task.speech_commands.model.LSTMModel",
-    "norse.task.speech_commands.model.SNNModel",
-    "norse.torch.models.conv.ConvNet",
-    "norse.torch.models.conv.ConvNet4",
-    "norse.torch.models.mobilenet.ConvBNReLU",
-    "norse.torch.models.mobilenet.InvertedResidual",
-    "norse.torch.models.mobilenet.MobileNetV2",
-    "norse.torch.models.vgg.VGG",
-    "norse.torch.module.leaky_integrator.LILinearCell",
-    "norse.torch.module.lift.Lift",
-    "norse.torch.module.sequential.SequentialState",
 }
 
-_LIBRARIES = ("torch", "snntorch", "norse", "spikingjelly", "sinabs")
+# Libraries whose other classes are refused. Norse's are tensor functions with explicit states: they are recorded.
+_LIBRARIES = ("torch", "snntorch", "spikingjelly", "sinabs")
 
 
 def full_name(kind: type) -> str:
@@ -135,10 +133,24 @@ def full_name(kind: type) -> str:
 
 
 class Registry:
-    """The leaf of every class that can be converted."""
+    """The leaf of every class that can be converted, and what is known of hooks on the gradients of parameters.
 
-    def __init__(self, leaves: Mapping[type, Leaf]):
+    `hooks` maps the full name of a hook to a function of a parameter that has the same gradient.
+    """
+
+    def __init__(self, leaves: Mapping[type, Leaf], hooks: Mapping[str, Callable[..., Any]] | None = None):
         self.leaves = dict(leaves)
+        self.hooks = dict(hooks or {})
+
+    def hook_of(self, parameter: torch.Tensor) -> Callable[..., Any] | None:
+        """What a hook does to the gradient of a parameter; None without hooks.
+
+        **Raises:** `KeyError` for hooks that are not known.
+        """
+        found = list((parameter._backward_hooks or {}).values())
+        if getattr(parameter, "_post_accumulate_grad_hooks", None) or len(found) > 1:
+            raise KeyError(f"{len(found)} hooks")
+        return self.hooks[f"{found[0].__module__}.{found[0].__qualname__}"] if found else None
 
     def find(self, module: torch.nn.Module, path: str) -> Leaf | None:
         """The leaf of a module; None where its forward is to be recorded. The exact class decides.
@@ -169,7 +181,7 @@ class Registry:
                 framework=library,
             )
         for parent in kind.__mro__[1:]:
-            if parent in self.leaves and self.leaves[parent].split_call is not None:
+            if parent in self.leaves and self.leaves[parent].read_state is not None:
                 raise UnsupportedModuleError(
                     f"{kind.__name__} is a subclass of the neuron {parent.__name__}, which may compute something else. "
                     f"Use {parent.__name__} itself",

@@ -7,6 +7,7 @@ writes into shared memory.
 """
 
 import contextlib
+import dataclasses
 import gc
 import linecache
 import operator
@@ -29,6 +30,11 @@ from .forwarding import forwarded
 from .leaf import Leaf, NeuronCall, Registry, SequenceCall
 from .tape import CONSTANT_FUNCTIONS, Entry, Frame, Place, Ref, Tape, base_name, function_name, leaves_of, refs
 from .wrappers import eager
+
+
+# Functions that take a shape.
+_SHAPED = {"zeros", "ones", "full", "empty", "view", "reshape", "expand", "repeat"}
+_SHAPED |= {f"new_{name}" for name in ("zeros", "ones", "full", "empty")}
 
 
 class _Functions(TorchFunctionMode):
@@ -59,7 +65,8 @@ class _Recorder:
         self.parametric: set[int] = set()
         self.read: set[int] = set()
         self.called: set[str] = set()
-        self.stepped: set[int] = set()  # what neurons have made
+        self.fired: set[int] = set()  # what neurons have made
+        self.fresh: set[int] = set()  # neurons whose next call starts from their own state
         self.draws = False
         self.functions: dict[Any, CustomFunction] = {}
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
@@ -75,6 +82,12 @@ class _Recorder:
                 self.names[ref.index] = name
                 kind = "parameter" if isinstance(tensor, torch.nn.Parameter) else "buffer"
                 self.own[id(tensor)] = f"{kind} '{name}'"
+                hook = registry.hook_of(tensor)
+                if hook is not None:
+                    hooked = tensor.detach().clone()
+                    self.new(hooked)
+                    self.add(hook, "", ((ref,), {}), hooked)
+                    self.refs[id(tensor)] = self.refs[id(hooked)]
 
     # Values
 
@@ -105,6 +118,11 @@ class _Recorder:
         """Keep the present content of a constant, which may be written over later."""
         self.tensors[ref.index] = self.tensors[ref.index].detach().clone()
         return ref
+
+    def size(self, tensor: torch.Tensor) -> Any:
+        """A constant that is one integer, as Norse keeps its sizes, as that."""
+        is_size = tensor.ndim == 0 and tensor.dtype == torch.int64 and id(tensor) not in self.refs
+        return int(tensor) if is_size else tensor
 
     def known_or_detached(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor if id(tensor) in self.refs else tensor.detach()
@@ -167,6 +185,8 @@ class _Recorder:
         if getattr(function, "__name__", "") in CONSTANT_FUNCTIONS:
             # snnTorch's utils.reset reaches the left-over states of every network in the process; only shapes matter.
             args, kwargs = pytree.tree_map_only(torch.Tensor, self.known_or_detached, (args, kwargs))
+        if name in _SHAPED:
+            args, kwargs = pytree.tree_map_only(torch.Tensor, self.size, (args, kwargs))
         before = self.replace((args, kwargs))
         versions = [tensor._version for tensor in given]
         random_state = torch.random.get_rng_state()
@@ -238,16 +258,18 @@ class _Recorder:
     def call_autograd_function(self, kind: Any, apply: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.paused:
             return apply(*args, **kwargs)
-        tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
-        before = self.replace((tuple(tensors), {}))
+        # Numbers that come as tensors of their own, such as a slope, are settings.
+        places = [place for place, arg in enumerate(args) if isinstance(arg, torch.Tensor) and self.varies(arg)]
+        before = self.replace((tuple(args[place] for place in places), {}))
         self.paused += 1
-        key = (kind, tuple(tuple(arg.shape) if isinstance(arg, torch.Tensor) else arg for arg in args))
+        if kwargs or not all(isinstance(arg, torch.Tensor | bool | int | float | str | None) for arg in args):
+            raise self.refuse(f"{kind.__name__}.apply is given lists or objects", advice="Pass tensors and numbers.")
+        numbers = (arg.item() if isinstance(arg, torch.Tensor) and arg.numel() == 1 else arg for arg in args)
+        key = (kind, *(tuple(args[place].shape) if place in places else x for place, x in enumerate(numbers)))
         function = self.functions.get(key)
         if function is None:
-            if kwargs or leaves_of([arg for arg in args if not isinstance(arg, torch.Tensor)], torch.Tensor):
-                raise self.refuse(f"{kind.__name__}.apply is given tensors in a list", advice="Pass them one by one.")
             try:
-                function = self.functions[key] = recorded_function(kind, args)
+                function = self.functions[key] = recorded_function(kind, args, places)
             except RecordingError as error:
                 raise self.refuse(str(error), advice="Use tensor functions, or a neuron of a framework.") from error
         result = apply(*args)
@@ -255,6 +277,10 @@ class _Recorder:
         self.new(result)
         self.add(custom_function, self.current_path(), (before[0], {"function": function}), result)
         return result
+
+    def varies(self, tensor: torch.Tensor) -> bool:
+        ref = self.refs.get(id(tensor))
+        return tensor.numel() != 1 or (ref is not None and ref.index in self.dependent | self.parametric)
 
     def check_own_memory(self, written: list[torch.Tensor], name: str) -> None:
         """Refuse a write into a parameter or buffer; before it happens, as it could not be taken back."""
@@ -271,7 +297,7 @@ class _Recorder:
     def keep_spikes(self, written: list[torch.Tensor]) -> None:
         """Keep what a neuron made of a tensor that is now written over: `total = spikes` and then `total += spikes`."""
         for ref in (self.refs.get(id(tensor)) for tensor in written):
-            if ref is not None and ref.index in self.stepped:
+            if ref is not None and ref.index in self.fired:
                 self.tensors[ref.index] = self.tensors[ref.index].detach().clone()
 
     def check_write(self, tensor: torch.Tensor, name: str) -> None:
@@ -297,6 +323,7 @@ class _Recorder:
                 )
             leaf = self.registry.find(module, path)
             self.check_settings(module, leaf)
+            leaf = None if leaf is not None and leaf.step is not None else leaf
         state = leaf.read_state(module) if leaf is not None and leaf.read_state is not None else None
         self.stack.append((module, leaf, (state, torch.random.get_rng_state() if leaf is not None else None)))
         self.paused += leaf is not None
@@ -332,6 +359,39 @@ class _Recorder:
                 self.continues[path] = alone and began
             self.add_neuron(module, path, leaf, leaf.split_call(module, args, kwargs, state, result))
         self.paused -= 1
+
+    def stepped(self, module: Any, leaf: Leaf, step: Callable[..., Any]) -> Callable[..., Any]:
+        """The function of one time step of a neuron, whose calls are written down."""
+
+        def call(*args: Any) -> Any:
+            self.paused += 1
+            result = step(*args)
+            assert leaf.split_call is not None
+            found = leaf.split_call(module, args, {}, None, result)
+            if id(module) in self.fresh:
+                found = dataclasses.replace(found, state_in=None)
+            self.fresh.discard(id(module))
+            self.add_neuron(module, self.paths[id(module)], leaf, found)
+            self.paused -= 1
+            return result
+
+        return call
+
+    def started(self, module: Any, leaf: Leaf, start: Callable[..., Any]) -> Callable[..., Any]:
+        """The function that makes the first state of a neuron."""
+
+        if not leaf.starts_itself(module):
+            return start
+
+        def call(*args: Any) -> Any:
+            self.fresh.add(id(module))
+            self.paused += 1
+            state = start(*args)
+            self.paused -= 1
+            # Some start in float32 whatever the network computes in, and take their first step in it.
+            return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to(args[0].dtype), state)
+
+        return call
 
     def add_layer(self, module: Any, path: str, leaf: Leaf, args: Any, kwargs: Any, result: Any) -> None:
         given = leaves_of((args, kwargs), torch.Tensor)
@@ -376,13 +436,19 @@ class _Recorder:
             self.add(torch.stack, path, ((series,), {}), tensor)
 
     def add_neuron(self, module: Any, path: str, leaf: Leaf, call: NeuronCall) -> None:
-        before = self.replace(((call.x,), {}))
+        x = call.x
+        if call.weights is not None:
+            x = torch.nn.functional.linear(call.x, call.weights)
+            before = self.replace(((call.x, call.weights), {}))
+            self.new(x)
+            self.add(torch.nn.functional.linear, path, before, x)
+        before = self.replace(((x,), {}))
         state_in = None if call.state_in is None else tuple(self.ref(tensor) for tensor in call.state_in)
         for tensor in (call.out, *call.state_out):
             self.new(tensor)
         state_out = tuple(self.ref(tensor) for tensor in call.state_out)
         self.add(module, path, before, call.out, leaf=leaf, state_in=state_in, state_out=state_out)
-        self.stepped |= {ref.index for ref in self.entries[-1].made}
+        self.fired |= {ref.index for ref in self.entries[-1].made}
 
 
 def settings_of(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
@@ -445,6 +511,12 @@ def run_once(
         registry.reset_states(module)
         neurons = [(child, leaf.read_state) for child, leaf in registry.neurons(module) if leaf.read_state is not None]
         recorder.beginnings = {id(child): read(child) for child, read in neurons}
+        for child, leaf in registry.neurons(module):
+            if leaf.step is not None and leaf.start is not None:
+                for name, watched in ((leaf.start, recorder.started), (leaf.step, recorder.stepped)):
+                    function = getattr(child, name)
+                    stack.callback(setattr, child, name, function)
+                    setattr(child, name, watched(child, leaf, function))
         before = hooks.register_module_forward_pre_hook(recorder.enter)
         stack.callback(before.remove)
         after = hooks.register_module_forward_hook(

@@ -2,7 +2,9 @@
 
 import dataclasses
 import inspect
+from typing import Any
 
+import jax
 import torch
 
 from snnax import snn
@@ -31,10 +33,10 @@ def conversion_report(
         source = f"{entry.leaf.framework}.{entry.leaf.kind.__name__}"
         target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
         remark = "starts anew at every time step" if entry.path in restarted else ""
-        surprise = entry.leaf.remark(builder.modules[entry.path])
+        surprise = entry.leaf.remark(builder.modules[entry.path]) or builder.weights.remarks.get(entry.path, "")
         options = _options(builder.modules[entry.path], entry.leaf.options)
-        if isinstance(layer, snn.LIF):
-            options.append(f"surrogate={_shown(layer.firing.surrogate)}")
+        rules = [x for x in jax.tree.leaves(layer, is_leaf=_is_firing) if _is_firing(x)]
+        options += [f"surrogate={_shown(rule.surrogate)}" for rule in rules[:1]]
         rows.append(ConvertedModule(entry.path, source, target, ", ".join(options), remark, surprise))
     taken = {row.path for row in rows}
     inside = {path for path in builder.modules if any(path.startswith(f"{each}.") for each in taken)}
@@ -77,6 +79,10 @@ def _outline(number: int, stage: Stage, count: int) -> list[str]:
     return lines
 
 
+def _is_firing(x: Any) -> bool:
+    return isinstance(x, snn.Firing)
+
+
 def _shown(surrogate: AbstractSurrogate) -> str:
     """A surrogate with its parameters, on one line."""
     fields = [f"{each.name}={getattr(surrogate, each.name)}" for each in dataclasses.fields(surrogate)]
@@ -85,18 +91,44 @@ def _shown(surrogate: AbstractSurrogate) -> str:
 
 def _options(module: torch.nn.Module, names: tuple[str, ...]) -> list[str]:
     """The options of a module that are not at their defaults."""
-    parameters = inspect.signature(type(module)).parameters
+    defaults: dict[str, Any] = {}
+    for kind in reversed(type(module).__mro__[:-1]):
+        defaults |= {each.name: each.default for each in inspect.signature(kind).parameters.values()}
     shown = []
     for name in names:
-        value = getattr(module, name, None)
-        default = parameters[name].default if name in parameters else None
-        if isinstance(value, torch.Tensor):
-            if isinstance(default, bool):
-                continue  # `bias=True` made a parameter of this name
-            value = round(value.item(), 6) if value.ndim == 0 else f"{list(value.shape)}"
-        plain = all(
-            isinstance(item, bool | int | float | str) for item in (value if type(value) is tuple else (value,))
-        )
-        if plain and value != default:
-            shown.append(f"{name}={value}")
+        value, default = getattr(module, name, None), defaults.get(name)
+        if hasattr(value, "_field_defaults"):
+            shown += _fields(name, value)
+        elif not (isinstance(value, torch.Tensor) and (isinstance(default, bool) or _is_matrix(value))):
+            shown += _option(name, value, default)
     return shown
+
+
+def _is_matrix(value: torch.Tensor) -> bool:
+    """Weights are no options; `bias=True` made a parameter of this name, too."""
+    return isinstance(value, torch.nn.Parameter) and value.ndim > 1
+
+
+def _fields(name: str, value: Any) -> list[str]:
+    """The fields of a named tuple that are not at their defaults, those of tuples in it too."""
+    shown = []
+    for field, each in value._asdict().items():
+        if hasattr(each, "_field_defaults"):
+            shown += _fields(f"{name}.{field}", each)
+        else:
+            shown += _option(f"{name}.{field}", each, _plain(value._field_defaults.get(field)))
+    return shown
+
+
+def _option(name: str, value: Any, default: Any) -> list[str]:
+    value = _plain(value)
+    items = value if type(value) is tuple else (value,)
+    plain = all(isinstance(item, bool | int | float | str) for item in items)
+    return [f"{name}={value}"] if plain and value != default else []
+
+
+def _plain(value: Any) -> Any:
+    """Tensors as a number, or as their shape."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return round(value.item(), 6) if value.ndim == 0 else f"{list(value.shape)}"

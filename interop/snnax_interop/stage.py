@@ -245,8 +245,11 @@ class StageBuilder:
         name = self.step.node(entry.path, layer, [source])
         self.step.made[out.index] = self.step.detached(entry, name)
         states = tuple(snn.State(name, field) for field in entry.leaf.fields)
-        for number, state in enumerate(states):
-            self.sources[Produced(position, number, True)] = self.step.detached(entry, state)
+        tensors = self.network.runs.tape.tensors
+        for number, (state, ref) in enumerate(zip(states, entry.state_out, strict=True)):
+            # Neurons that do not spike give a state away as it is.
+            shown = name if tensors[ref.index] is tensors[out.index] else state
+            self.sources[Produced(position, number, True)] = self.step.detached(entry, shown)
         self.neurons[name] = Stepped(entry.path, entry.leaf, out, states)
         return name
 

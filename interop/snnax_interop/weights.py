@@ -62,12 +62,13 @@ class Weights:
         named = dict(module.named_parameters(remove_duplicate=False)) | dict(
             module.named_buffers(remove_duplicate=False)
         )
-        first: dict[int, str] = {}
-        self.canonical = {key: first.setdefault(id(tensor), key) for key, tensor in named.items()}
+        self.by_identity: dict[int, str] = {}
+        self.canonical = {key: self.by_identity.setdefault(id(tensor), key) for key, tensor in named.items()}
         self.tensors = {key: named[key].detach() for key in dict.fromkeys(self.canonical.values())}
         self.trainable = {key for key in self.tensors if named[key].requires_grad}
         self.constants: dict[str, np.ndarray] = {}
         self.wide: dict[str, np.ndarray] = {}
+        self.remarks: dict[str, str] = {}  # by the path of a module, what would surprise its user
         self.placed: dict[int, tuple[Array, Slot]] = {}
 
     def parameter(self, key: str, shape: tuple[int, ...] | None = None, *, exact: bool = False) -> Array:

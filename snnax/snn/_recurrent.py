@@ -53,6 +53,11 @@ class RecurrentState(eqx.Module):
         """The adaptation of the neuron."""
         return self.neuron.a
 
+    @property
+    def rho(self) -> Any:
+        """The time steps that a refractory neuron still has to wait."""
+        return self.neuron.rho
+
 
 class Recurrent(AbstractLayer):
     r"""Any neuron with a connection from its output of the last time step to its input.

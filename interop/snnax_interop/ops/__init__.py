@@ -76,7 +76,16 @@ from ._arithmetic import (
     where,
 )
 from ._attention import multi_head_attention, scaled_dot_product_attention
-from ._casts import detach, floats_are as floats_are, identity, to, to_float, to_integer, type_as
+from ._casts import (
+    detach,
+    floats_are as floats_are,
+    identity,
+    off_diagonal_gradient,
+    to,
+    to_float,
+    to_integer,
+    type_as,
+)
 from ._factories import arange, filled, full, full_like, like, linspace, new_filled, new_full
 from ._layers import (
     bilinear,
@@ -354,6 +363,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "cumsum": lambda input, dim: jnp.cumsum(input, axis=dim),
     "cumprod": lambda input, dim: jnp.cumprod(input, axis=dim),
     "diff": diff,
+    "off_diagonal_gradient": off_diagonal_gradient,
     "tril": lambda input, diagonal=0: jnp.tril(input, diagonal),
     "triu": lambda input, diagonal=0: jnp.triu(input, diagonal),
     "flip": flip,

@@ -67,3 +67,8 @@ def identity(input, *args, **kwargs) -> Array:
 
 def detach(input) -> Array:
     return jax.lax.stop_gradient(input)
+
+
+def off_diagonal_gradient(weight) -> Array:
+    """A square matrix whose diagonal has no gradient."""
+    return jnp.where(jnp.eye(*weight.shape, dtype=bool), jax.lax.stop_gradient(weight), weight)

@@ -1,0 +1,195 @@
+"""Norse 1.1.
+
+All of its modules are Python around functions of one time step. Their forwards are recorded like a user's; for the
+neurons below, the function is not recorded itself but becomes a neuron of snnax. What has no such neuron, and calls of
+the functions in a user's own forward, stay as tensor functions, as exact.
+"""
+
+import dataclasses
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import norse.torch as norse
+import torch
+from norse.torch.functional import (
+    iaf,
+    izhikevich,
+    leaky_integrator,
+    leaky_integrator_box,
+    lif,
+    lif_adex,
+    lif_adex_refrac,
+    lif_box,
+    lif_ex,
+    lif_refrac,
+    lsnn,
+)
+from norse.torch.module import lif_ex as lif_ex_module, snn as bases
+
+from snnax import snn
+
+from ...hooks import off_diagonal_gradient
+from ...leaf import Leaf, NeuronCall
+from ...weights import Site
+from . import _neurons as neurons
+from ._parameters import Parameters, is_fixed, is_fixed_zero
+from ._recurrence import recurrence
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """A neuron model.
+
+    `states` are the attributes of its state tuple with the fields of the native state (in a recurrent layer, `inner`
+    holds its spikes too), `start` the fields of `p` that it starts from.
+    """
+
+    build: neurons.Build
+    states: Mapping[str, str]
+    start: tuple[str, ...] = ("v_leak",)
+    inner: str = ""
+    spikes: bool = True
+    options: tuple[str, ...] = ("p",)
+
+
+_SYNAPSE = {"v": "v", "i": "i"}
+_LIF = _Model(neurons.lif, _SYNAPSE)
+_LI = _Model(neurons.li, _SYNAPSE, spikes=False)
+_LIF_BOX = _Model(neurons.lif_box, {"v": "v"})
+_LI_BOX = _Model(neurons.li_box, {"v": "v"}, spikes=False)
+_IAF = _Model(neurons.iaf, {"v": "v"}, ("v_reset",))
+_LIF_EX = _Model(neurons.lif_ex, _SYNAPSE)
+_LIF_ADEX = _Model(neurons.lif_adex, {**_SYNAPSE, "a": "a"})
+_LSNN = _Model(neurons.lsnn, {**_SYNAPSE, "b": "a"}, ("v_leak", "v_th"), options=("p", "adjoint"))
+_LIF_REFRAC = _Model(neurons.lif_refrac, {"lif.v": "v", "lif.i": "i", "rho": "rho"}, ("lif.v_leak",), "lif.")
+_LIF_ADEX_REFRAC = _Model(
+    neurons.lif_adex_refrac,
+    {"lif_adex.v": "v", "lif_adex.i": "i", "lif_adex.a": "a", "rho": "rho"},
+    ("lif_adex.v_leak",),
+    "lif_adex.",
+)
+_IZHIKEVICH = _Model(neurons.izhikevich, {"v": "v", "u": "a"}, (), options=("spiking_method",))
+
+
+def _leaf(kind: type, model: _Model, step: Any) -> Leaf:
+    recurrent = issubclass(kind, bases.SNNRecurrentCell | bases.SNNRecurrent)
+    states = {f"{model.inner}z": "z", **model.states} if recurrent else dict(model.states)
+    getters = [operator.attrgetter(name) for name in states]
+
+    def read(state: Any) -> tuple[torch.Tensor, ...]:
+        return tuple(get(state) for get in getters)
+
+    def build(module: Any, site: Site) -> Any:
+        if module.activation is not step:
+            raise leaf.refuse(
+                site.path, "activation", module.activation, allowed=step.__name__,
+                advice="Use the class as it is, without adjoint=True",
+            )  # fmt: skip
+        layer = model.build(Parameters(module, site, leaf), recurrent)
+        return snn.Recurrent(layer, recurrence(module, site)) if recurrent else layer
+
+    def split(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> NeuronCall:
+        x, state, *rest = args
+        out, new = result
+        return NeuronCall(x, read(state), out, read(new), rest[0] if recurrent else None)
+
+    def starts_itself(module: Any) -> bool:
+        own = getattr(module.state_fallback, "__func__", None) is kind.initial_state  # type: ignore[attr-defined]
+        # A learnable start is detached there; an integrate-and-fire neuron starts at its reset.
+        fixed = all(is_fixed(operator.attrgetter(name)(module.p)) for name in model.start)
+        return own and fixed and (model is not _IAF or is_fixed_zero(module.p.v_reset))
+
+    def starts_at_zero(module: Any) -> bool:
+        values = [operator.attrgetter(name)(module.p) for name in model.start]
+        return model is not _IZHIKEVICH and all(map(is_fixed_zero, values))
+
+    leaf = Leaf(
+        kind,
+        "norse",
+        _OPTIONS[next(base for base in _OPTIONS if issubclass(kind, base))] + model.options,
+        build,
+        tuple(states.values()),
+        model.spikes,
+        starts_at_zero,
+        split_call=split,
+        step="activation",
+        start="state_fallback",
+        starts_itself=starts_itself,
+    )
+    return leaf
+
+
+def _build_linear(module: Any, site: Site) -> snn.LI:
+    return neurons.li(Parameters(module, site, LI_LINEAR), False)
+
+
+def _split_linear(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> NeuronCall:
+    given = {**dict(zip(("input_tensor", "state"), args, strict=False)), **kwargs}
+    state = given.get("state")
+    out, new = result
+    before = None if state is None else (state.v, state.i)
+    return NeuronCall(given["input_tensor"], before, out, (new.v, new.i), module.input_weights)
+
+
+# Its step is no attribute, and its weights are always parameters.
+LI_LINEAR = Leaf(
+    norse.LILinearCell,
+    "norse",
+    ("input_size", "hidden_size", "p", "dt"),
+    _build_linear,
+    ("v", "i"),
+    False,
+    lambda module: is_fixed_zero(module.p.v_leak),
+    split_call=_split_linear,
+)
+
+# The constructor's arguments by base class; those of the class itself come in addition.
+_OPTIONS = {
+    bases.SNNCell: ("dt",),
+    bases.SNN: ("dt", "record_states"),
+    bases.SNNRecurrentCell: ("dt", "input_size", "hidden_size", "input_weights", "recurrent_weights", "autapses"),
+    bases.SNNRecurrent: (
+        "dt", "input_size", "hidden_size", "input_weights", "recurrent_weights", "autapses", "record_states",
+    ),
+}  # fmt: skip
+LEAVES = {
+    kind: _leaf(kind, model, step)
+    for model, step, *kinds in (
+        (_LIF, lif.lif_feed_forward_step, norse.LIFCell, norse.LIF),
+        (_LIF, lif.lif_step, norse.LIFRecurrentCell, norse.LIFRecurrent),
+        (_LIF_BOX, lif_box.lif_box_feed_forward_step, norse.LIFBoxCell),
+        (_LI, leaky_integrator.li_feed_forward_step, norse.LICell, norse.LI),
+        (_LI_BOX, leaky_integrator_box.li_box_feed_forward_step, norse.LIBoxCell),
+        (_IAF, iaf.iaf_feed_forward_step, norse.IAFCell, norse.IAF),
+        (_LIF_EX, lif_ex.lif_ex_feed_forward_step, lif_ex_module.LIFExCell, lif_ex_module.LIFEx),
+        (_LIF_EX, lif_ex.lif_ex_step, lif_ex_module.LIFExRecurrentCell, lif_ex_module.LIFExRecurrent),
+        (_LIF_ADEX, lif_adex.lif_adex_feed_forward_step, norse.LIFAdExCell, norse.LIFAdEx),
+        (_LIF_ADEX, lif_adex.lif_adex_step, norse.LIFAdExRecurrentCell, norse.LIFAdExRecurrent),
+        (_LSNN, lsnn.lsnn_feed_forward_step, norse.LSNNCell, norse.LSNN),
+        (_LSNN, lsnn.lsnn_step, norse.LSNNRecurrentCell, norse.LSNNRecurrent),
+        (_LIF_REFRAC, lif_refrac.lif_refrac_feed_forward_step, norse.LIFRefracCell),
+        (_LIF_REFRAC, lif_refrac.lif_refrac_step, norse.LIFRefracRecurrentCell, norse.LIFRefracRecurrent),
+        (_LIF_ADEX_REFRAC, lif_adex_refrac.lif_adex_refrac_feed_forward_step, norse.LIFAdExRefracCell),
+        (
+            _LIF_ADEX_REFRAC,
+            lif_adex_refrac.lif_adex_refrac_step,
+            norse.LIFAdExRefracRecurrentCell,
+            norse.LIFAdExRefracRecurrent,
+        ),
+        (_IZHIKEVICH, izhikevich.izhikevich_feed_forward_step, norse.IzhikevichCell, norse.Izhikevich),
+        (
+            _IZHIKEVICH,
+            izhikevich.izhikevich_recurrent_step,
+            norse.IzhikevichRecurrentCell,
+            norse.IzhikevichRecurrent,
+        ),
+    )
+    for kind in kinds
+} | {norse.LILinearCell: LI_LINEAR}
+
+# Norse keeps the diagonal of recurrent weights at zero by a hook on their gradient (autapses=False).
+HOOKS = {
+    f"norse.torch.module.snn.{base}.__init__.<locals>.autapse_hook": off_diagonal_gradient
+    for base in ("SNNRecurrentCell", "SNNRecurrent")
+}

@@ -1,0 +1,34 @@
+"""The recurrent weights of a layer, and what their gradient leaves out."""
+
+from typing import Any
+
+import equinox as eqx
+import torch
+from jaxtyping import Array
+
+from snnax import snn
+
+from ...ops import OPS
+from ...weights import Site
+
+
+class Recurrence(snn.AbstractFunction):
+    """A matrix from the spikes of all neurons to their inputs.
+
+    Without `autapses` its diagonal, which Norse sets to zero once, has no gradient.
+    """
+
+    weight: Array
+    autapses: bool = eqx.field(static=True)
+
+    def __call__(self, z: Array) -> Array:
+        weight = self.weight if self.autapses else OPS["off_diagonal_gradient"](self.weight)
+        return z @ weight.astype(z.dtype).T
+
+
+def recurrence(module: Any, site: Site) -> Recurrence:
+    """The connection of a recurrent layer; weights that are no parameters are constants."""
+    weight: torch.Tensor = module.recurrent_weights
+    registered = "recurrent_weights" in module._parameters
+    array = site.parameter("recurrent_weights") if registered else site.constant("recurrent_weights", weight)
+    return Recurrence(array, not weight._backward_hooks)
