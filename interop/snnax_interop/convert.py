@@ -145,6 +145,8 @@ def _checked_arguments(module: Any, example_inputs: Any, loop: str) -> tuple[tor
         if tensor.device.type != "cpu":
             raise TransferError(f"'{name}' is on {tensor.device}. Allowed: cpu. Use module.cpu() to convert", path=name)
     for number, tensor in enumerate(inputs):
+        if tensor.layout != torch.strided:
+            raise ValueError(f"example input {number} is sparse ({tensor.layout}); pass a dense tensor, x.to_dense()")
         if not tensor.numel():
             raise ValueError(
                 f"example input {number} is empty, of shape {tuple(tensor.shape)}; pass at least one sample"

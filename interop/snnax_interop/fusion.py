@@ -1,11 +1,12 @@
-"""Loops that are one: those of equal length that follow each other, and first steps that stand before their loop.
+"""Loops that are one: those of equal length that follow each other, first steps that stand before their loop, and
+layers that are called on whole sequences before or after it.
 
 A tape is data flow: its calls may be written in any order in which each comes after what it reads. Where all time steps
 of a loop read no later steps of the loop before it, both are one loop over the calls of both, and one model.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,15 +17,16 @@ from .errors import RecordingError
 from .ops import ELEMENTWISE, op_name
 from .rolling import Carried, Here, Produced, Sliced, outputs_of
 from .segments import Segment
-from .tape import Entry, Ref, base_name, refs, with_values
+from .tape import Entry, Ref, Tape, base_name, refs, with_values
 
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """A new order for the calls of a tape, of which one segment covers two.
+    """A new order for the calls of a tape, of which one segment covers one or two that there were.
 
-    `order` holds numbers of calls, `_Missing` for sums that the first step of a loop lacks, and `_Applied` for what is
-    called on whole sequences between two loops. `reads` are the calls that only take a time step out of a sequence,
+    `order` holds numbers of calls, `_Missing` for sums that the first step of a loop lacks, `_Applied` for what is
+    called on whole sequences, `_Selected` for the time steps that it is then called on, and `_Stacked` for what it
+    made. `reads` are the calls that only take a time step out of a sequence,
     with the value that they take; `replaced` are values under other names, by the number of the call that reads them.
     """
 
@@ -32,6 +34,7 @@ class _Plan:
     segment: Segment
     reads: Mapping[int, Ref]
     replaced: Mapping[int, Mapping[int, Ref]]
+    covered: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,18 +64,40 @@ class _Applied:
     made: Ref
 
 
+@dataclasses.dataclass(frozen=True)
+class _Selected:
+    """One time step of a sequence, its entry `place` along `axis`, as what the call reads that is made of it."""
+
+    call: int
+    source: Ref
+    axis: int
+    place: int
+    made: Ref
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stacked:
+    """The result of a call on a whole sequence, as the stack of what it makes of the time steps."""
+
+    call: int
+    axis: int
+    values: tuple[Ref, ...]
+
+
 def fused(runs: Runs) -> Runs:
-    """The same runs with as few segments as there are loops that must follow each other."""
+    """The same runs with as few segments as there are loops that must follow each other, each with its layers."""
     number = 0
     while number + 1 < len(runs.given.segments):
-        found = _joined(runs, number)
+        found = _planned(runs, number, (_begun, _chained))
         runs, number = (runs, number + 1) if found is None else (found, max(number - 1, 0))
+    for number in range(len(runs.given.segments)):
+        runs = _planned(runs, number, (_extended,)) or runs
     return runs
 
 
-def _joined(runs: Runs, number: int) -> Runs | None:
-    """The runs with this segment and the next as one; None where they are two."""
-    for planned in (_begun, _chained):
+def _planned(runs: Runs, number: int, plans: Sequence[Callable[[Run, int], _Plan | None]]) -> Runs | None:
+    """The runs in the order of the first plan that is one; None where all must stay as it is."""
+    for planned in plans:
         plan = planned(runs.given, number)
         if plan is None:
             continue
@@ -116,6 +141,13 @@ def _apply(plan: _Plan, run: Run, number: int) -> Run:
             (whole,) = outputs_of(entry)
             entries.append(dataclasses.replace(with_values(entry, each.values), result=each.made))
             make(each.made, whole, tape.tensors[whole.index].select(each.axis, each.step))
+        elif isinstance(each, _Selected):
+            index = (*(slice(None),) * each.axis, each.place)
+            entries.append(_call(tape.entries[each.call], torch.Tensor.__getitem__, (each.source, index), each.made))
+            make(each.made, each.source, tape.tensors[each.source.index].select(each.axis, each.place))
+        elif isinstance(each, _Stacked):
+            entry = tape.entries[each.call]
+            entries.append(_call(entry, torch.stack, (list(each.values), each.axis), entry.result))
         else:
             entry = tape.entries[each]
             if each in plan.reads:
@@ -131,8 +163,13 @@ def _apply(plan: _Plan, run: Run, number: int) -> Run:
         parametric=parametric,
     )
     more = len(entries) - len(run.tape.entries)
-    after = [dataclasses.replace(each, start=each.start + more) for each in run.segments[number + 2 :]]
+    after = [dataclasses.replace(each, start=each.start + more) for each in run.segments[number + plan.covered :]]
     return Run(tape, (*run.segments[:number], plan.segment, *after))
+
+
+def _call(like: Entry, function: Callable[..., Any], args: tuple[Any, ...], result: Any) -> Entry:
+    """A call of a function in the place of another."""
+    return dataclasses.replace(like, target=function, args=args, kwargs={}, result=result, leaf=None, no_grad=False)
 
 
 def _given(entry: Entry) -> list[Ref]:
@@ -225,6 +262,13 @@ class _Series:
         self.makers = {ref.index: index for index, entry in enumerate(run.tape.entries) for ref in outputs_of(entry)}
         self.found: dict[tuple[int, int], list[Ref] | None] = {}
         self.applied: list[list[_Applied]] = []
+        self.first = len(run.tape.tensors)  # the index of the next new value
+
+    def new(self, count: int) -> list[Ref]:
+        """Values that the tape does not hold yet."""
+        made = [Ref(self.first + number) for number in range(count)]
+        self.first += count
+        return made
 
     def at(self, sliced: Sliced, step: int) -> Ref | None:
         """The value that is read at a time step; None where the sequence is no such stack."""
@@ -281,8 +325,7 @@ class _Series:
         for step, value in enumerate(values):
             if value.index in self.behind or self.steps.get(value.index, 0) > step:
                 return None
-        first = len(tape.tensors) + sum(map(len, self.applied))
-        made = [Ref(first + step) for step in range(count)]
+        made = self.new(count)
         self.applied.append([_Applied(call, axis, step, {base: values[step]}, ref) for step, ref in enumerate(made)])
         self.steps |= {ref.index: step for step, ref in enumerate(made)}
         return made
@@ -296,6 +339,130 @@ def _acts_on_steps(entry: Entry, rank: int, axis: int) -> bool:
         op = op_name(base_name(entry.target))
         acts = "elements" if op in ELEMENTWISE and op not in DRAWING else "last axis" if op == "linear" else None
     return acts == "elements" or (acts == "last axis" and axis < rank - 1)
+
+
+# Layers that are called on whole sequences
+
+
+def _extended(run: Run, number: int) -> _Plan | None:
+    """A loop with the layers that are called on its whole input before it, and on its whole output after it."""
+    segment, entries = run.segments[number], run.tape.entries
+    if segment.count < 2:
+        return None
+    steps = {index: moment.step for index, moment in run.moments.items() if moment.segment == number}
+    stop = run.segments[number + 1].start if number + 1 < len(run.segments) else len(entries)
+    _, late, behind = _divided(entries, range(segment.stop, stop), set(steps))
+    series = _Series(run, number, behind, steps)
+    first: list[list[Any]] = []
+    reads: dict[int, Ref] = {}
+    replaced: dict[int, dict[int, Ref]] = {}
+    for position in range(segment.period):
+        for argument, sliced in _sequences(run, number, position):
+            found = _layers_before(run, number, sliced)
+            if not found:
+                continue
+            calls, made = _stepwise(run, number, sliced, found, series)
+            first += calls
+            for step, value in enumerate(made):
+                index = segment.index(step, position)
+                if argument is None:
+                    reads[index] = value
+                else:
+                    whole = refs((entries[index].args, entries[index].kwargs))[argument]
+                    replaced.setdefault(index, {})[whole.index] = value
+    last = _layers_after(run, late, series)
+    if not first and not last:
+        return None
+    order: list[Any] = [*range(segment.start)]
+    for step in range(segment.count):
+        order += [calls[step] for calls in first]
+        order += [segment.index(step, position) for position in range(segment.period)]
+        order += [calls[step] for calls in series.applied]
+    order += [last.get(index, index) for index in range(segment.stop, len(entries))]
+    period = len(first) + segment.period + len(series.applied)
+    return _Plan(tuple(order), Segment(segment.start, period, segment.count), reads, replaced, covered=1)
+
+
+def _sequences(run: Run, number: int, position: int) -> Iterator[tuple[int | None, Sliced]]:
+    """The sequences that a call in a loop takes a time step of; with the argument that it is, None for a mere read."""
+    body = run.bodies[number]
+    if position in body.reads:
+        sliced, rest = body.reads[position]
+        if rest == () and sliced.width is None:
+            yield None, sliced
+        return
+    for argument, each in enumerate(body.arguments[position]):
+        if isinstance(each, Sliced) and each.width is None:
+            yield argument, each
+
+
+def _layers_before(run: Run, number: int, sliced: Sliced) -> list[tuple[int, Ref]]:
+    """The calls that make a sequence out of another of the same steps, with what they read, from a layer on."""
+    tape, segment = run.tape, run.segments[number]
+    before = range(run.segments[number - 1].stop if number else 0, segment.start)
+    users = {*range(segment.start, segment.stop)}
+    users |= {each for each in before if op_name(base_name(tape.entries[each].target)) == "unbind"}
+    found: list[tuple[int, Ref]] = []
+    value, kept = sliced.base, 0
+    while value not in refs(tape.result):
+        call = next((each for each in reversed(before) if value in outputs_of(tape.entries[each])), None)
+        used = {each for each, entry in enumerate(tape.entries) if value in _given(entry)}
+        if call is None or not used <= users:
+            break
+        entry, shape = tape.entries[call], tape.shape(value)
+        whole = {ref for ref in _given(entry) if ref.index in tape.dependent}
+        rest = [len(tape.shape(ref)) for ref in _given(entry) if ref not in whole]
+        steps = _acts_on_steps(entry, len(shape), sliced.axis) and not entry.no_grad
+        if len(whole) != 1 or not steps or max(rest, default=0) > len(shape) - sliced.axis - 1:
+            break
+        (value,) = whole
+        if len(tape.shape(value)) != len(shape) or tape.shape(value)[sliced.axis] != shape[sliced.axis]:
+            break
+        found.append((call, value))
+        users = {call}
+        kept = len(found) if _is_layer(tape, entry) else kept
+    return found[:kept]
+
+
+def _stepwise(run: Run, number: int, sliced: Sliced, layers: list[tuple[int, Ref]], series: "_Series") -> Any:
+    """Calls on a sequence as calls on its time steps, and what they make in the end."""
+    count = run.segments[number].count
+    places = [sliced.start + step * sliced.stride for step in range(count)]
+    call, source = layers[-1]
+    values = series.new(count)
+    calls: list[list[Any]] = [
+        [_Selected(call, source, sliced.axis, place, value) for place, value in zip(places, values, strict=True)]
+    ]
+    for call, source in reversed(layers):
+        made = series.new(count)
+        rows = zip(places, values, made, strict=True)
+        calls.append([_Applied(call, sliced.axis, place, {source.index: value}, ref) for place, value, ref in rows])
+        values = made
+    return calls, values
+
+
+def _layers_after(run: Run, late: Sequence[int], series: "_Series") -> dict[int, _Stacked]:
+    """The layers that are called on the sequence that a loop makes, by their numbers."""
+    tape = run.tape
+    found: dict[int, _Stacked] = {}
+    for index in late:
+        entry = tape.entries[index]
+        outs = outputs_of(entry)
+        if len(outs) != 1 or not _is_layer(tape, entry) or entry.no_grad:
+            continue
+        for axis in range(len(tape.shape(outs[0]))):
+            values = series.values(outs[0].index, axis)
+            if values is not None:
+                found[index] = _Stacked(index, axis, tuple(values))
+                break
+    return found
+
+
+def _is_layer(tape: Tape, entry: Entry) -> bool:
+    """Whether a call has parameters."""
+    return entry.leaf is not None or any(
+        ref.index in tape.parametric for ref in _given(entry) if ref.index not in tape.dependent
+    )
 
 
 # First steps

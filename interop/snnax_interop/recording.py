@@ -194,6 +194,11 @@ class _Recorder:
         self.check_random(random_state, function_name(function), allowed=name in DRAWING)
         written = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
         produced = leaves_of(result, torch.Tensor)
+        if any(tensor.layout != torch.strided for tensor in produced):
+            raise self.refuse(
+                f"{function_name(function)} makes a sparse tensor",
+                advice="Allowed: dense tensors. Take .to_sparse() out of forward; JAX computes with dense spikes.",
+            )
         if not produced and not written:
             if self.depends(before):
                 raise self.refuse(
