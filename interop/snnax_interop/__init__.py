@@ -20,6 +20,11 @@ from .errors import (  # noqa: E402
     UnsupportedOptionError as UnsupportedOptionError,
     WeightMappingError as WeightMappingError,
 )
+from .hyperparameters import (  # noqa: E402
+    hyperparameters as hyperparameters,
+    load_hyperparameters as load_hyperparameters,
+    save_hyperparameters as save_hyperparameters,
+)
 from .report import ConversionReport as ConversionReport  # noqa: E402
 from .states import hidden_states as hidden_states  # noqa: E402
 from .transfer import to_jax as to_jax, to_torch as to_torch  # noqa: E402

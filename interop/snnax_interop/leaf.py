@@ -74,6 +74,7 @@ class Leaf:
     - `step`: for neurons whose forward is recorded, the attribute with the function of one time step that it calls;
       `split_call` is given a call of this function. Behind a call of the function in the attribute `start`, which makes
       a first state, the neuron starts from its own, where `starts_itself`.
+    - `live`: the options that the module reads at every call, so that setting them has an effect.
     - `remark`: what of a module would surprise its user, and is kept: a warning and a note in the report.
     """
 
@@ -96,6 +97,12 @@ class Leaf:
     step: str | None = None
     start: str | None = None
     starts_itself: Callable[[Any], bool] = lambda module: True
+    live: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The class with its framework."""
+        return f"{self.framework}.{self.kind.__name__}"
 
     def refuse(self, path: str, option: str, found: Any, *, allowed: str, advice: str) -> UnsupportedOptionError:
         """The error for a value of an option that cannot be converted exactly."""

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 class ConvertedModule:
     """One module of the source: its path, its class, what it became, and what there is to say about it.
 
-    `surprise` is what the module does against expectation, kept by the conversion and warned about.
+    `surprise` is what the module does against expectation, kept by the conversion and warned about. `settings` are all
+    options of a neuron as JSON.
     """
 
     path: str
@@ -17,6 +18,7 @@ class ConvertedModule:
     options: str
     notes: str = ""
     surprise: str = ""
+    settings: str = "{}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,8 +14,10 @@ from snnax.surrogate import AbstractSurrogate
 
 from .blueprint import Stage
 from .call import Call
+from .leaf import Leaf
 from .network import NetworkBuilder
 from .report import ConversionReport, ConvertedModule
+from .settings import as_settings
 from .steps import Restart
 
 
@@ -30,14 +34,16 @@ def conversion_report(
     }
     for entry, layer in builder.report:
         assert entry.leaf is not None
-        source = f"{entry.leaf.framework}.{entry.leaf.kind.__name__}"
         target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
         remark = "starts anew at every time step" if entry.path in restarted else ""
         surprise = entry.leaf.remark(builder.modules[entry.path]) or builder.weights.remarks.get(entry.path, "")
         options = _options(builder.modules[entry.path], entry.leaf.options)
         rules = [x for x in jax.tree.leaves(layer, is_leaf=_is_firing) if _is_firing(x)]
         options += [f"surrogate={_shown(rule.surrogate)}" for rule in rules[:1]]
-        rows.append(ConvertedModule(entry.path, source, target, ", ".join(options), remark, surprise))
+        settings = _settings(builder.modules[entry.path], entry.leaf, builder.weights.by_identity)
+        rows.append(
+            ConvertedModule(entry.path, entry.leaf.name, target, ", ".join(options), remark, surprise, settings)
+        )
     taken = {row.path for row in rows}
     inside = {path for path in builder.modules if any(path.startswith(f"{each}.") for each in taken)}
     leaves = [path for path, child in module.named_modules() if path and not list(child.children())]
@@ -87,6 +93,15 @@ def _shown(surrogate: AbstractSurrogate) -> str:
     """A surrogate with its parameters, on one line."""
     fields = [f"{each.name}={getattr(surrogate, each.name)}" for each in dataclasses.fields(surrogate)]
     return f"{type(surrogate).__name__}({', '.join(fields)})"
+
+
+def _settings(module: torch.nn.Module, leaf: Leaf, keys: Mapping[int, str]) -> str:
+    """All options of a neuron as JSON; layers have theirs in the code that builds them."""
+    if not leaf.fields:
+        return "{}"
+    return json.dumps(
+        {name: as_settings(getattr(module, name), keys) for name in leaf.options if hasattr(module, name)}
+    )
 
 
 def _options(module: torch.nn.Module, names: tuple[str, ...]) -> list[str]:

@@ -37,6 +37,9 @@ from ._parameters import Parameters, is_fixed, is_fixed_zero
 from ._recurrence import recurrence
 
 
+_LIVE = ("p", "dt", "record_states")
+
+
 @dataclasses.dataclass(frozen=True)
 class _Model:
     """A neuron model.
@@ -116,6 +119,7 @@ def _leaf(kind: type, model: _Model, step: Any) -> Leaf:
         step="activation",
         start="state_fallback",
         starts_itself=starts_itself,
+        live=_LIVE,
     )
     return leaf
 
@@ -142,6 +146,7 @@ LI_LINEAR = Leaf(
     False,
     lambda module: is_fixed_zero(module.p.v_leak),
     split_call=_split_linear,
+    live=_LIVE,
 )
 
 # The constructor's arguments by base class; those of the class itself come in addition.
