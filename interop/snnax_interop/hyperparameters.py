@@ -51,11 +51,12 @@ def load_hyperparameters(module: torch.nn.Module, source: Mapping[str, Any] | st
     **Raises:** `WeightMappingError` for modules that are missing, of another class, or built with other options;
     `ValueError` for a file that is none of these.
     """
-    if not isinstance(source, Mapping):
+    content: Any = source
+    if isinstance(source, str | os.PathLike):
         with open(source, encoding="utf-8") as file:
-            source = json.load(file)
-    modules = source.get("modules") if isinstance(source, Mapping) else None
-    if not isinstance(modules, Mapping) or source.get("format") != _FORMAT:
+            content = json.load(file)
+    modules = content.get("modules") if isinstance(content, Mapping) else None
+    if not isinstance(modules, Mapping) or content.get("format") != _FORMAT:
         raise ValueError(f"no file of hyper-parameters: its 'format' must be {_FORMAT!r}, with an object 'modules'")
     registry = registry_for(module)
     found = {

@@ -17,7 +17,7 @@ from .call import Call
 from .leaf import Leaf
 from .network import NetworkBuilder
 from .report import ConversionReport, ConvertedModule
-from .settings import as_settings
+from .settings import as_settings, is_named_tuple
 from .steps import Restart
 
 
@@ -112,7 +112,7 @@ def _options(module: torch.nn.Module, names: tuple[str, ...]) -> list[str]:
     shown = []
     for name in names:
         value, default = getattr(module, name, None), defaults.get(name)
-        if hasattr(value, "_field_defaults"):
+        if is_named_tuple(value):
             shown += _fields(name, value)
         elif not (isinstance(value, torch.Tensor) and (isinstance(default, bool) or _is_matrix(value))):
             shown += _option(name, value, default)
@@ -128,7 +128,7 @@ def _fields(name: str, value: Any) -> list[str]:
     """The fields of a named tuple that are not at their defaults, those of tuples in it too."""
     shown = []
     for field, each in value._asdict().items():
-        if hasattr(each, "_field_defaults"):
+        if is_named_tuple(each):
             shown += _fields(f"{name}.{field}", each)
         else:
             shown += _option(f"{name}.{field}", each, _plain(value._field_defaults.get(field)))

@@ -1,7 +1,7 @@
 """Options of modules as JSON has them, and back."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -12,7 +12,7 @@ def as_settings(value: Any, keys: Mapping[int, str]) -> Any:
     """A value as JSON has it; tensors that `keys` names by their identity are references."""
     if isinstance(value, torch.Tensor):
         return {"parameter": keys[id(value)]} if id(value) in keys else value.detach().tolist()
-    if hasattr(value, "_asdict"):
+    if is_named_tuple(value):
         return {name: as_settings(each, keys) for name, each in value._asdict().items()}
     if isinstance(value, tuple | list):
         return [as_settings(each, keys) for each in value]
@@ -40,7 +40,7 @@ def with_settings(old: Any, value: Any, keys: Mapping[int, str], where: str, liv
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if live and isinstance(old, torch.Tensor) and id(old) not in keys and (is_number or isinstance(value, list)):
         return torch.as_tensor(value, dtype=old.dtype)
-    if live and hasattr(old, "_asdict") and isinstance(value, Mapping) and set(value) == set(old._fields):
+    if live and is_named_tuple(old) and isinstance(value, Mapping) and set(value) == set(old._fields):
         fields = old._asdict().items()
         return old._replace(
             **{name: with_settings(each, value[name], keys, f"{where}.{name}", live) for name, each in fields}
@@ -54,3 +54,7 @@ def with_settings(old: Any, value: Any, keys: Mapping[int, str], where: str, liv
         "was built. Build it with that option",
         path=where,
     )
+
+
+def is_named_tuple(value: Any) -> TypeGuard[Any]:
+    return hasattr(value, "_field_defaults")
