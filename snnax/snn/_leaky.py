@@ -23,5 +23,9 @@ class AbstractLeaky(AbstractNeuron):
     def membrane_factor(self) -> Array:
         return self.decay_mem.factor
 
+    @property
+    def adds_drive(self) -> bool:
+        return self.input_scale == "unit"
+
     def charge(self, v, drive):
         return integrate(self.decay_mem, self.input_scale, self.v_leak, v, drive)

@@ -16,7 +16,7 @@ from ._adaptation import Adaptation
 from ._decay import AbstractDecay
 from ._firing import Firing
 from ._shape import check_input, check_parameters, resolve_shape
-from ._synapse import SynapseOrder, synapse_sequence, synapse_step
+from ._synapse import SynapseOrder, added, synapse_sequence, synapse_step
 
 
 class NeuronState(eqx.Module):
@@ -43,6 +43,11 @@ class AbstractNeuron(AbstractLinearLayer):
     def membrane_factor(self) -> Array | None:
         """The `d` of a membrane that is linear between spikes, `charge(v, x) = d v + charge(0, x)`; else None."""
 
+    @property
+    def adds_drive(self) -> bool:
+        """Whether `charge` is a sum with the drive as its last term."""
+        return False
+
     @abc.abstractmethod
     def charge(self, v: Array, drive: Array) -> Array:
         """The membrane after it took up the drive of one time step, before spikes."""
@@ -63,9 +68,9 @@ class AbstractNeuron(AbstractLinearLayer):
         )
 
     def __call__(
-        self, state: NeuronState, x: Float[Array, "..."], *, key: Any = None
+        self, state: NeuronState, x: Float[Array, "..."], *, feedback: Array | None = None, key: Any = None
     ) -> tuple[NeuronState, Float[Array, "..."]]:
-        """One time step.
+        """One time step. `feedback` is a second input, which is added after the first: floating point sums differ.
 
         **Returns:** the new state, in the dtype of the old one, and the output, in the dtype of `x`: spikes, or the
         membrane potential of a neuron that does not spike.
@@ -73,19 +78,22 @@ class AbstractNeuron(AbstractLinearLayer):
         **Raises:** `ValueError` when the shape of `x` is not that of the neurons.
         """
         del key
-        drive = check_input(x, state.v)
-        drive, i = synapse_step(self.synapse_order, self.decay_syn, state.i, drive)
+        inputs = [check_input(x, state.v)]
+        last = []
+        if feedback is not None:
+            (last if self.adds_drive and self.decay_syn is None else inputs).append(feedback.astype(state.v.dtype))
+        drive, i = synapse_step(self.synapse_order, self.decay_syn, state.i, *inputs)
         if self.firing is None:
-            v = self.charge(state.v, drive)
+            v = added(self.charge(state.v, drive), *last)
             return NeuronState(v, i), v.astype(x.dtype)
         i = None if i is None else self.firing.quantised(i)
         if self.adaptation is None:
-            v, z, _ = self.firing.fire(state.v, lambda v: self.charge(v, drive))
+            v, z, _ = self.firing.fire(state.v, lambda v: added(self.charge(v, drive), *last))
             return NeuronState(v, i), self.firing.output(z, x.dtype)
         assert state.a is not None
         drive = drive - self.adaptation.current(state.a)
         threshold = self.adaptation.threshold(self.firing.threshold, state.a)
-        v, z, charged = self.firing.fire(state.v, lambda v: self.charge(v, drive), threshold)
+        v, z, charged = self.firing.fire(state.v, lambda v: added(self.charge(v, drive), *last), threshold)
         a = self.adaptation.following(state.a, state.v, charged, jnp.asarray(self.v_rest, v.dtype))
         a = self.adaptation.jumped(a, jax.lax.stop_gradient(z) if self.adaptation.detach else z)
         return NeuronState(v, i, a), self.firing.output(z, x.dtype)

@@ -9,6 +9,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..engine import AbstractContainer, AbstractFunction, AbstractLayer, apply
 from ._decay import floating
+from ._neuron import AbstractNeuron
 from ._shape import check_input
 from ._state import initial_state
 
@@ -123,7 +124,11 @@ class Recurrent(AbstractLayer):
         connection, back = apply(self.connection, state.connection, (state.z,), connection_key)
         # In the precision of states: half-precision input does not blur what comes back.
         back = back.astype(state.z.dtype)
-        neuron, z = self.neuron(state.neuron, check_input(x, back) + back, key=neuron_key)
+        given = check_input(x, back)
+        if isinstance(self.neuron, AbstractNeuron):
+            neuron, z = self.neuron(state.neuron, given, feedback=back, key=neuron_key)
+        else:
+            neuron, z = self.neuron(state.neuron, given + back, key=neuron_key)
         return RecurrentState(neuron, z.astype(state.z.dtype), connection), z.astype(x.dtype)
 
     def _input_shape(self, neuron_state: Any, shape: tuple[int, ...] | None) -> tuple[int, ...]:

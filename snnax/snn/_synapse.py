@@ -1,5 +1,7 @@
 """When the synaptic current jumps, decays and is read within one time step; frameworks differ in the order only."""
 
+import functools
+import operator
 from typing import Literal, get_args
 
 import jax
@@ -16,21 +18,29 @@ SynapseOrder = Literal["decay-jump-read", "jump-read-decay", "read-decay-jump", 
 
 
 def synapse_step(
-    order: SynapseOrder, decay: AbstractDecay | None, i: Array | None, x: Array
+    order: SynapseOrder, decay: AbstractDecay | None, i: Array | None, *jumps: Array
 ) -> tuple[Array, Array | None]:
-    """`(drive of the membrane, new current)`; the jump is the input `x`, the drive itself without a synapse."""
+    """`(drive of the membrane, new current)`; the current jumps by each of the inputs, one after the other.
+
+    Without a synapse, their sum is the drive itself.
+    """
     if decay is None or i is None:
-        return x, None
+        return added(*jumps), None
     if order == "decay-jump-read":
-        i = decay.leak(i) + x
+        i = added(decay.leak(i), *jumps)
         return i, i
     if order == "jump-read-decay":
-        i = i + x
+        i = added(i, *jumps)
         return i, decay.leak(i)
     if order == "read-decay-jump":
-        return i, decay.leak(i) + x
-    i = decay.leak(i + x)
+        return i, added(decay.leak(i), *jumps)
+    i = decay.leak(added(i, *jumps))
     return i, i
+
+
+def added(*values: Array) -> Array:
+    """A sum from left to right: rounding depends on the order."""
+    return functools.reduce(operator.add, values)
 
 
 def synapse_sequence(

@@ -29,7 +29,7 @@ class Bare(torch.nn.Module):
         spikes, membranes = [], []
         for t in range(x.shape[0]):
             found = self.neuron(x[t], *states)
-            states = found[1:]
+            states = found if hasattr(self.neuron, "recurrent") else found[1:]
             spikes.append(found[0])
             membranes.append(found[-1])
         return torch.stack(spikes), torch.stack(membranes)
@@ -45,6 +45,10 @@ for reset in ("subtract", "zero", "none"):
         neurons[f"Synaptic {reset} {delay}"] = snntorch.Synaptic(alpha=0.8, beta=0.9, **options)
     neurons[f"Alpha {reset}"] = snntorch.Alpha(alpha=0.8, beta=0.7, reset_mechanism=reset)
     neurons[f"Lapicque {reset}"] = snntorch.Lapicque(R=2.3, C=3.7, time_step=0.7, reset_mechanism=reset)
+    for delay in (True, False):
+        one_to_one = {"V": vector - 0.5, "all_to_all": False, "reset_mechanism": reset}
+        neurons[f"RLeaky {reset} {delay}"] = snntorch.RLeaky(beta=0.9, reset_delay=delay, **one_to_one)
+    neurons[f"RSynaptic {reset}"] = snntorch.RSynaptic(alpha=0.8, beta=0.9, **one_to_one)
 neurons["Leaky vectors"] = snntorch.Leaky(beta=vector, threshold=vector + 0.5, graded_spikes_factor=0.7)
 neurons["Lapicque beta"] = snntorch.Lapicque(beta=0.7)
 results = {}
@@ -70,6 +74,6 @@ def results() -> dict[str, list[int]]:
 
 
 def test_spikes_and_membranes_are_equal_to_the_bit(results):
-    assert len(results) == 20
+    assert len(results) == 29
     assert all(found[0] > 0 for name, found in results.items() if "none" not in name), results
     assert {name: found[1:] for name, found in results.items()} == {name: [0, 0] for name in results}

@@ -153,26 +153,25 @@ BASES: dict[str, tuple[type, dict[str, Any]]] = {
 }
 LAPICQUE = "decays by 1 - time_step / (R C)"
 for name, (kind, base) in BASES.items():
-    extra = {"surprise": LAPICQUE} if name == "Lapicque" else {}
     low = 0.05 if name == "SLSTM" else 0.5
     thresholds = {"threshold": vector(low, 3 * low), "learn_threshold": True}
     for reset in RESETS:
-        add(f"{name} {reset}", kind, **extra)(
+        add(f"{name} {reset}", kind)(
             plain={**base, "reset_mechanism": reset},
             learned={**base, "reset_mechanism": reset, **thresholds},
         )
-    add(name, kind, **extra)(
+    add(name, kind)(
         surrogate={**base, "spike_grad": surrogate.fast_sigmoid(slope=5)},
         disabled={**base, "surrogate_disable": True},
         quantised={**base, "threshold": low, "state_quant": QUANT, "reset_mechanism": "zero"},
         output={**base, "output": True},
     )
-    add(name, kind, Hidden, **extra)(
+    add(name, kind, Hidden)(
         hidden={**base, "init_hidden": True},
         **{"hidden with output": {**base, "init_hidden": True, "output": True, "reset_mechanism": "subtract"}},
     )
     if name != "SLSTM":
-        add(name, kind, **extra)(inhibition={**base, "inhibition": True, **thresholds})
+        add(name, kind)(inhibition={**base, "inhibition": True, **thresholds})
 for name in ("Synaptic", "RSynaptic"):
     kind, base = BASES[name]
     add(name, kind)(
@@ -212,6 +211,10 @@ add("Lapicque", snntorch.Lapicque, surprise=LAPICQUE)(
     **{
         "beta and R": {"beta": 0.7, "R": 2.0},
         "beta and C": {"beta": 0.7, "C": 2.0},
+    },
+)
+add("Lapicque", snntorch.Lapicque)(
+    **{
         "time step": {"R": 5.0, "C": 2.0, "time_step": 0.5, "threshold": 0.5},
         "integers": {"R": 2, "C": 3},
     },

@@ -3,6 +3,7 @@
 from typing import Any
 
 import snntorch
+import torch
 
 from snnax import snn
 
@@ -66,7 +67,10 @@ def _build_lapicque(module: Any, site: Site) -> snn.Lapicque:
 
 
 def _beta_of_lapicque(module: Any) -> str:
-    """Its decay is `1 - dt / (R C)`, which is no exponential."""
+    """Its decay is `1 - dt / (R C)`, which is no exponential. Who gives R and C asks for no beta."""
+    derived = torch.exp(torch.ones(1) * (-module.time_step / (module.R * module.C)).cpu())
+    if torch.equal(module.beta.detach().cpu().float(), derived.float()):
+        return ""
     return "the membrane decays by 1 - time_step / (R C), and not by beta, as in snnTorch"
 
 
