@@ -136,7 +136,8 @@ def _apply(plan: _Plan, run: Run, number: int) -> Run:
 
 
 def _given(entry: Entry) -> list[Ref]:
-    return refs((entry.args, entry.kwargs, entry.state_in))
+    """The values that a call reads: none, where it is a constant of the shape of one."""
+    return [] if entry.constant else refs((entry.args, entry.kwargs, entry.state_in))
 
 
 def _divided(entries: Sequence[Entry], indices: Iterable[int], made: set[int]) -> tuple[list[int], list[int], set[int]]:
@@ -362,7 +363,7 @@ def _matched(run: Run, number: int, low: int) -> dict[int, int]:
 
 def _kind(entry: Entry) -> tuple[Any, ...]:
     """What a call is, wherever it stands."""
-    return (entry.leaf is not None, entry.path, entry.target if entry.leaf is None else None)
+    return (*entry.kind, entry.path)
 
 
 def _total(run: Run, number: int, position: int) -> int | None:

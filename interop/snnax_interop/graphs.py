@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from snnax import snn
@@ -288,6 +289,8 @@ def call_of(op: str, *options: Any) -> Call:
 # Functions whose result is their input. Casts between floating point types are: values have the parameters' type.
 _ALIASES = {"clone", "contiguous", "dropout", "float", "double", "to", "type", "type_as"}
 _FLATTENING = {"flatten", "view", "reshape"}
+# torch takes NumPy's names of arguments as well.
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 _IGNORED = {"inplace", "device", "memory_format", "non_blocking", "copy", "_stacklevel", "layout", "pin_memory", "out"}
 
 
@@ -354,7 +357,7 @@ class _Template:
         entry = self.twins.entry
         args = self._items(*self._places_from_the_end())
         kwargs = {
-            name: self.fill(value, *(other.kwargs[name] for other in self.twins.rest))
+            _NUMPY_NAMES.get(name, name): self.fill(value, *(other.kwargs[name] for other in self.twins.rest))
             for name, value in entry.kwargs.items()
             if name not in _IGNORED
         }
@@ -391,6 +394,8 @@ class _Template:
             return Slice(*parts)
         if isinstance(a, bool) or a is None or a is Ellipsis or isinstance(a, str):
             return a
+        if isinstance(a, np.generic):
+            return self.fill(*(each.item() for each in (a, b, c)))
         if isinstance(a, int | float):
             return self._number(a, b, c)
         if isinstance(a, torch.dtype | torch.device | torch.memory_format):

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -29,14 +29,16 @@ class NeuronCall:
 class Part:
     """What a layer over a whole sequence does at every time step: a leaf of its own, with all outputs and states.
 
-    `outs` and `states` have time as their first axis; `name` is the module's name below the layer, empty for itself.
+    `outs` and `states` have time as their first axis, or are lists over time; `name` is the module's name below the
+    layer, empty for itself. `state_in` None is the state that a neuron starts with by itself.
     """
 
     leaf: "Leaf"
     module: torch.nn.Module
     name: str
-    outs: torch.Tensor
-    states: tuple[torch.Tensor, ...] = ()
+    outs: torch.Tensor | Sequence[torch.Tensor]
+    states: tuple[torch.Tensor | Sequence[torch.Tensor], ...] = ()
+    state_in: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,18 @@ class SequenceCall:
     x: torch.Tensor
     parts: tuple[Part, ...]
     results: tuple[tuple[torch.Tensor, int | None], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldedCall:
+    """A call of a layer on a whole sequence `(time, batch, ...)` whose time is a part of the batch: one call of `leaf`.
+
+    Batch normalisation in training does this: its statistics are of all time steps together.
+    """
+
+    x: torch.Tensor
+    leaf: "Leaf"
+    result: torch.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +82,9 @@ class Leaf:
     - `instances`: for neurons of a framework that keeps a list of all of them, such as for resetting them, that list.
     - `draws`: whether the built layer draws random numbers, as the module does.
     - `acts_on`: what a layer acts on, where it does the same to everything else.
-    - `split_sequence`: for layers over whole sequences, what their calls do at every time step.
+    - `split_sequence`: for layers over whole sequences, what their calls do at every time step; None for a call that
+      is on one time step.
+    - `free`: options that `forward` may set, since the built layer does not depend on them.
     - `remark`: what of a module would surprise its user, and is kept: a warning and a note in the report.
     """
 
@@ -87,7 +103,8 @@ class Leaf:
     draws: bool = False
     acts_on: Literal["elements", "last axis"] | None = None
     remark: Callable[[Any], str] = lambda module: ""
-    split_sequence: Callable[[Any, tuple, Mapping[str, Any], Any], SequenceCall] | None = None
+    split_sequence: Callable[[Any, tuple, Mapping[str, Any], Any, Any], SequenceCall | FoldedCall | None] | None = None
+    free: tuple[str, ...] = ()
 
     def refuse(self, path: str, option: str, found: Any, *, allowed: str, advice: str) -> UnsupportedOptionError:
         """The error for a value of an option that cannot be converted exactly."""
@@ -134,11 +151,24 @@ def full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """The classes of a framework that are no leaves: their forward is recorded like a user's.
+
+    `takes` says whether a class is one of them; `reset` puts back to its beginning what a module of the framework, or
+    of a user's subclass, keeps between calls.
+    """
+
+    takes: Callable[[type], bool]
+    reset: Callable[[torch.nn.Module], None]
+
+
 class Registry:
     """The leaf of every class that can be converted."""
 
-    def __init__(self, leaves: Mapping[type, Leaf]):
+    def __init__(self, leaves: Mapping[type, Leaf], recorded: Sequence[Recorded] = ()):
         self.leaves = dict(leaves)
+        self.recorded = tuple(recorded)
 
     def find(self, module: torch.nn.Module, path: str) -> Leaf | None:
         """The leaf of a module; None where its forward is to be recorded. The exact class decides.
@@ -151,7 +181,7 @@ class Registry:
         refuse_module_hooks(module, path)
         if leaf is not None:
             return leaf
-        if full_name(kind) in _CONTAINERS:
+        if full_name(kind) in _CONTAINERS or any(each.takes(kind) for each in self.recorded):
             return None
         if is_parametrized(module):
             # torch makes a subclass whose parameters are computed: the layer's own forward is recorded.
@@ -195,10 +225,13 @@ class Registry:
             yield
 
     def reset_states(self, module: torch.nn.Module) -> None:
-        """Put every neuron back to its beginning."""
+        """Put everything that keeps a state back to its beginning."""
         for neuron, leaf in self.neurons(module):
             if leaf.reset_state is not None:
                 leaf.reset_state(neuron)
+        for child in module.modules():
+            for each in self.recorded:
+                each.reset(child)
 
 
 def _remove(instances: list[Any], neuron: Any) -> None:

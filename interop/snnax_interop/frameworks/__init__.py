@@ -11,14 +11,16 @@ from ..leaf import Registry
 
 
 # The top-level package of a module's class, and the file here that knows it.
-_FILES = {"torch": "pytorch", "snntorch": "snntorch", "norse": "norse"}
+_FILES = {"torch": "pytorch", "snntorch": "snntorch", "norse": "norse", "spikingjelly": "spikingjelly"}
 
 
 def registry_for(module: torch.nn.Module) -> Registry:
     """The leaves of PyTorch, and of the frameworks that the network uses (subclasses of their classes included)."""
     packages = {parent.__module__.split(".")[0] for child in module.modules() for parent in type(child).__mro__}
-    leaves = {}
+    leaves, recorded = {}, []
     for package, file in _FILES.items():
         if package == "torch" or package in packages:
-            leaves |= importlib.import_module(f".{file}", __name__).LEAVES
-    return Registry(leaves)
+            framework = importlib.import_module(f".{file}", __name__)
+            leaves |= framework.LEAVES
+            recorded += getattr(framework, "RECORDED", [])
+    return Registry(leaves, recorded)
