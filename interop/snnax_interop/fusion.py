@@ -268,23 +268,30 @@ class _Series:
         shape, count = tape.shape(Ref(index)), self.run.segments[self.number].count
         given = {ref.index: None for ref in _given(tape.entries[call])}
         whole = [each for each in given if each in self.behind or each in self.steps]
-        if len(whole) != 1 or shape[axis] != count or index not in self.behind:
+        if not whole or shape[axis] != count or index not in self.behind:
             return None
-        (base,) = whole
         # What else goes into it must have no axis of time.
-        rest = [len(tape.shape(Ref(each))) for each in given if each != base]
-        same = len(tape.shape(Ref(base))) == len(shape) and tape.shape(Ref(base))[axis] == count
-        if not same or max(rest, default=0) > len(shape) - axis - 1:
+        rest = [len(tape.shape(Ref(each))) for each in given if each not in whole]
+        if max(rest, default=0) > len(shape) - axis - 1:
             return None
-        values = self.values(base, axis)
-        if values is None or len(values) != count:
-            return None
-        for step, value in enumerate(values):
-            if value.index in self.behind or self.steps.get(value.index, 0) > step:
+        rows: dict[int, list[Ref]] = {}
+        for base in whole:
+            same = len(tape.shape(Ref(base))) == len(shape) and tape.shape(Ref(base))[axis] == count
+            values = self.values(base, axis) if same else None
+            if values is None or len(values) != count:
                 return None
+            for step, value in enumerate(values):
+                if value.index in self.behind or self.steps.get(value.index, 0) > step:
+                    return None
+            rows[base] = values
         first = len(tape.tensors) + sum(map(len, self.applied))
         made = [Ref(first + step) for step in range(count)]
-        self.applied.append([_Applied(call, axis, step, {base: values[step]}, ref) for step, ref in enumerate(made)])
+        self.applied.append(
+            [
+                _Applied(call, axis, step, {base: values[step] for base, values in rows.items()}, ref)
+                for step, ref in enumerate(made)
+            ]
+        )
         self.steps |= {ref.index: step for step, ref in enumerate(made)}
         return made
 

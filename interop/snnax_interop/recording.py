@@ -71,6 +71,7 @@ class _Recorder:
         self.read: set[int] = set()
         self.called: set[str] = set()
         self.stepped: set[int] = set()  # what neurons have made
+        self.whole: set[int] = set()  # what layers over whole sequences have made, by identity
         self.draws = False
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
         self.root = root
@@ -275,7 +276,7 @@ class _Recorder:
     def check_write(self, tensor: torch.Tensor, name: str) -> None:
         shared = self.storages.get(tensor.untyped_storage().data_ptr(), set()) - {id(tensor)}
         views = [x for x in shared if self.alive[self.refs[x].index] is not tensor]
-        if tensor._is_view() or (views and name != "__setitem__"):
+        if (tensor._is_view() and id(tensor) not in self.whole) or (views and name != "__setitem__"):
             raise self.refuse(
                 f"{name} writes into memory that another tensor shares",
                 advice="Allowed: writes into tensors of their own. Use the out-of-place form (x = x + y for x += y).",
@@ -354,12 +355,12 @@ class _Recorder:
         outs: list[Ref] = []
         states: list[tuple[Ref, ...]] = []
         for step in range(call.x.shape[0]):
-            value = call.x[step]
+            value = _step(call.x, step)
             self.new(value)
             self.add(torch.Tensor.__getitem__, path, ((xs, step), {}), value)
             for part in call.parts:
                 before = self.replace(((value,), {}))
-                value, after = part.outs[step], tuple(state[step] for state in part.states)
+                value, after = _step(part.outs, step), tuple(_step(state, step) for state in part.states)
                 for tensor in (value, *after):
                     self.new(tensor)
                 state_in = None
@@ -380,6 +381,7 @@ class _Recorder:
         for tensor, field in call.results:
             series = outs if field is None else [state[field] for state in states]
             self.new(tensor)
+            self.whole.add(id(tensor))
             self.add(torch.stack, path, ((series,), {}), tensor)
 
     def add_folded(self, module: Any, path: str, call: FoldedCall) -> None:
@@ -403,6 +405,11 @@ class _Recorder:
         state_out = tuple(self.ref(tensor) for tensor in call.state_out)
         self.add(module, path, before, call.out, leaf=leaf, state_in=state_in, state_out=state_out)
         self.stepped |= {ref.index for ref in self.entries[-1].made}
+
+
+def _step(series: Any, step: int) -> torch.Tensor:
+    """A time step of a sequence; a part of a tensor in memory of its own, so that the sequence may be written over."""
+    return series[step].clone() if isinstance(series, torch.Tensor) else series[step]
 
 
 def settings_of(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:

@@ -154,7 +154,7 @@ class StartingAt(snn.AbstractLayer):
         """The neuron's own state, with the given values in the fields."""
         state = self.neuron.init_state(shape, key=key)
 
-        def of(state: Any) -> list[Array]:
+        def of(state: Any) -> list[Any]:
             return [getattr(state, field) for field in self.fields]
 
         filled = [
