@@ -63,15 +63,28 @@ class _Applied:
 
 def fused(runs: Runs) -> Runs:
     """The same runs with as few segments as there are loops that must follow each other."""
+    joined = _all_joined(runs, thorough=False)
+    try:
+        for run in (joined.given, joined.other_batch, joined.other_length):
+            assert run is None or run.bodies
+    except RecordingError:
+        return _all_joined(runs, thorough=True)
+    return joined
+
+
+def _all_joined(runs: Runs, *, thorough: bool) -> Runs:
     number = 0
     while number + 1 < len(runs.given.segments):
-        found = _joined(runs, number)
+        found = _joined(runs, number, thorough)
         runs, number = (runs, number + 1) if found is None else (found, max(number - 1, 0))
     return runs
 
 
-def _joined(runs: Runs, number: int) -> Runs | None:
-    """The runs with this segment and the next as one; None where they are two."""
+def _joined(runs: Runs, number: int, thorough: bool) -> Runs | None:
+    """The runs with this segment and the next as one; None where they are two.
+
+    With `thorough`, all other segments are looked at again after every change.
+    """
     for planned in (_begun, _chained):
         plan = planned(runs.given, number)
         if plan is None:
@@ -88,7 +101,7 @@ def _joined(runs: Runs, number: int) -> Runs | None:
                 continue
         try:
             for run in (given, batch, length):
-                assert run is None or run.bodies
+                assert run is None or (run.bodies if thorough else run.body(number))
         except RecordingError:
             continue  # they are no equal steps
         return dataclasses.replace(runs, given=given, other_batch=batch, other_length=length)
@@ -172,7 +185,7 @@ def _chained(run: Run, number: int) -> _Plan | None:
             index = second.index(step, position)
             taken = _taken(run, number + 1, position, step, series)
             given = [ref.index for ref in _given(entries[index])]
-            if position in run.bodies[number + 1].reads and taken:
+            if position in run.body(number + 1).reads and taken:
                 (reads[index],) = taken.values()
                 given = [reads[index].index]
             elif taken:
@@ -197,7 +210,7 @@ def _neurons(run: Run, segment: Segment) -> set[str]:
 
 def _taken(run: Run, number: int, position: int, step: int, series: "_Series") -> dict[int, Ref]:
     """What a call takes out of a stack of values of the loop before it: the value itself for each of its reads."""
-    body = run.bodies[number]
+    body = run.body(number)
     entry = run.tape.entries[run.segments[number].index(step, position)]
     if position in body.reads:
         sliced, rest = body.reads[position]
@@ -253,7 +266,7 @@ class _Series:
         if moment is None or moment.segment != self.number:
             return None
         segment = self.run.segments[self.number]
-        write = self.run.bodies[self.number].writes.get(moment.value.position)
+        write = self.run.body(self.number).writes.get(moment.value.position)
         whole = moment.step == segment.count - 1 and self.run.tape.shape(Ref(index))[axis] == segment.count
         if write is None or not whole or (write.axis, write.start, write.stride) != (axis, 0, 1):
             return None
@@ -375,7 +388,7 @@ def _kind(entry: Entry) -> tuple[Any, ...]:
 
 def _total(run: Run, number: int, position: int) -> int | None:
     """Which argument of a sum is its own value of the step before; None for other calls."""
-    body = run.bodies[number]
+    body = run.body(number)
     entry, arguments = body.entries[position], body.arguments[position]
     if entry.leaf is not None or op_name(base_name(entry.target)) != "add" or len(entry.args) != 2 or entry.kwargs:
         return None
@@ -388,7 +401,7 @@ def _total(run: Run, number: int, position: int) -> int | None:
 
 def _missing(run: Run, number: int, position: int, matched: Mapping[int, int], made: int) -> _Missing | None:
     """The sum that the first step lacks, if what the loop begins its sum with is the term of that step."""
-    segment, body = run.segments[number], run.bodies[number]
+    segment, body = run.segments[number], run.body(number)
     total = _total(run, number, position)
     if total is None:
         return None

@@ -22,13 +22,6 @@ _RECORDED = {
     layer.TemporalEffectiveBatchNorm3d,
     layer.WSConv2d,
     layer.WSLinear,
-    layer.TemporalWiseAttention,
-    layer.MultiDimensionalAttention,
-    layer.SpikingSelfAttention,
-    layer.QKAttention,
-    layer.TokenQKAttention,
-    layer.ChannelQKAttention,
-    layer.SpikeDrivenSelfAttention,
     layer.SpikeCountToBinary,
     layer.TemporalBinSum,
     neuron.GatedLIFNode,
@@ -37,12 +30,12 @@ _RECORDED = {
     neuron.NonSpikingIFNode,
     neuron.NonSpikingLIFNode,
 }
-# Networks of the model zoo; most of their files import torchvision, so that they are told by name.
-_MODELS = "spikingjelly.activation_based.model."
+# Attention, and the networks of the model zoo; most of their files import torchvision, so that they are told by name.
+_FILES = ("spikingjelly.activation_based.layer.attention", "spikingjelly.activation_based.model.")
 
 
 def _takes(kind: type) -> bool:
-    return kind in _RECORDED or kind.__module__.startswith(_MODELS)
+    return kind in _RECORDED or kind.__module__.startswith(_FILES)
 
 
 RECORDED = [Recorded(_takes, reset)]

@@ -114,8 +114,12 @@ class MaskedStep(snn.AbstractLayer):
     def __call__(self, state: PastState, x: Array, *, key: Any = None) -> tuple[PastState, Array]:
         """One time step."""
         del key
-        columns = state.step + jnp.arange(1 - self.order, 1)
-        state, step = _with_input(state, x), state.step
+        last = self.masked.weight.shape[0] - 1
+        step = eqx.error_if(
+            state.step, state.step > last, f"a MaskedPSN has run for more than its {last + 1} time steps"
+        )
+        columns = step + jnp.arange(1 - self.order, 1)
+        state = _with_input(state, x)
         weight = jnp.where(columns >= 0, self.masked.masked_weight[step, jnp.maximum(columns, 0)], 0)
         sums = jnp.tensordot(weight.astype(state.past.dtype), state.past, 1)
         z = self.masked.surrogate(sums + self.masked.bias[step, 0].astype(sums.dtype), at_threshold=True)
