@@ -18,6 +18,7 @@ from .errors import InteropError, LengthError, RecordingError, UnsupportedModule
 from .ops import ELEMENTWISE, OPS, op_name
 from .progressions import Fraction, Length
 from .rolling import PerStep, moving_subscript, outputs_of
+from .steps import ChannelsSecond
 from .tape import Entry, Ref, base_name, function_name, refs
 
 
@@ -181,6 +182,7 @@ class GraphBuilder:
         arguments = tuple((names[name], value) for name, value in given.items())
         out_axes = tuple(network.axes.batch_axis(out) for out in outs)
         layer = network.layer(entry, x, Form(arguments, tuple(filler.in_axes), out_axes))
+        self._check_keeping(entry, layer)
         if isinstance(layer, Call):
             self._check_work(entry, layer, filler.refs)
         elif others:
@@ -189,6 +191,18 @@ class GraphBuilder:
         self._hand_out(entry, self.node(entry.path, layer, filler.sources))
         for out in outs:
             self.made[out.index] = self.detached(entry, self.made[out.index])
+
+    def _check_keeping(self, entry: Entry, layer: Any) -> None:
+        """Refuse a layer whose state is its own, such as a delay, where it is not called once in every step."""
+        if not isinstance(layer, snn.AbstractLayer) or isinstance(layer, snn.BatchNorm | ChannelsSecond):
+            return
+        if not self.is_step or entry.path in self.network.keeping:
+            raise RecordingError(
+                f"'{entry.path}' keeps what it was given from call to call. Allowed: one call in every time step of "
+                "one loop. Give each loop a layer of its own",
+                path=entry.path,
+            )
+        self.network.keeping.add(entry.path)
 
     def _add_function(self, twins: "Twins", source_of: SourceOf) -> None:
         entry, network = twins.entry, self.network

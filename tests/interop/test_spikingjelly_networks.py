@@ -14,7 +14,15 @@ from spikingjelly.activation_based import base, functional, layer, neuron, surro
 from torch import nn
 
 from snnax import snn
-from snnax_interop import InteropError, UnsupportedModuleError, check_equivalence, from_torch, state_dict, to_jax
+from snnax_interop import (
+    InteropError,
+    RecordingError,
+    UnsupportedModuleError,
+    check_equivalence,
+    from_torch,
+    state_dict,
+    to_jax,
+)
 from snnax_interop.frameworks.spikingjelly import _layers
 
 
@@ -364,6 +372,30 @@ def test_what_cannot_be_converted_is_refused(make, match, error):
     torch.manual_seed(0)
     with pytest.raises(error, match=rf"(?s){match}"):
         from_torch(make().train(), (torch.rand(6, 3, 8),))
+
+
+class Twice(nn.Module):
+    """A layer that keeps something goes on in another loop, or is called outside of loops."""
+
+    def __init__(self, under_test: nn.Module, again: str):
+        super().__init__()
+        self.fc, self.lif, self.kept, self.again = nn.Linear(8, 8), lif(), under_test, again
+
+    def forward(self, x):
+        functional.reset_net(self)
+        spikes = [self.lif(self.fc(x[t])) for t in range(x.shape[0])]
+        if self.again == "outside":
+            return self.kept(spikes[-1])
+        first = torch.stack([self.kept(each) for each in spikes])
+        return torch.stack([self.kept(first[-1 - t]) for t in range(x.shape[0])])
+
+
+@pytest.mark.parametrize("again", ["in another loop", "outside"])
+@pytest.mark.parametrize("under_test", [layer.Delay(1), neuron.SlidingPSN(2)], ids=lambda each: type(each).__name__)
+def test_a_layer_that_keeps_something_is_refused_where_it_is_not_called_in_every_step(under_test, again):
+    torch.manual_seed(0)
+    with pytest.raises(RecordingError, match=r"'kept' keeps what it was given from call to call"):
+        from_torch(Twice(under_test, again), (torch.rand(6, 3, 8) * 4,))
 
 
 # The model zoo

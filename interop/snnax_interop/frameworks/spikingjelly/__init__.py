@@ -1,4 +1,4 @@
-"""SpikingJelly 2.0; modules of 0.0.0.0.14 have the same attributes."""
+"""SpikingJelly 2.0."""
 
 from . import _integrate, _layers, _parallel, _surrogates, _synapse, _variants
 from ._containers import RECORDED as RECORDED
