@@ -33,7 +33,17 @@ class Run:
 
     @functools.cached_property
     def bodies(self) -> tuple[Body, ...]:
-        return tuple(analyse(self.tape, segment, self.moments) for segment in self.segments)
+        return tuple(map(self.body, range(len(self.segments))))
+
+    @functools.cached_property
+    def _found(self) -> dict[int, Body]:
+        return {}
+
+    def body(self, number: int) -> Body:
+        """One time step of the segment of this number."""
+        if number not in self._found:
+            self._found[number] = analyse(self.tape, self.segments[number], self.moments)
+        return self._found[number]
 
     @functools.cached_property
     def outline(self) -> list[object]:

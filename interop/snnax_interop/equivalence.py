@@ -245,7 +245,8 @@ def _compare(
         return Comparison(kind, name, 0.0, tolerance)
     expected, found = expected.astype(np.float64), found.astype(np.float64)
     same = (expected == found) | (np.isnan(expected) & np.isnan(found))
-    difference = np.where(same, 0.0, np.abs(expected - found))
+    difference = np.zeros(expected.shape)
+    difference[~same] = np.abs(expected[~same] - found[~same])  # and not infinity minus infinity
     finite = np.abs(expected[np.isfinite(expected)])
     scale = 1.0 if kind == "spikes" else max(float(finite.max(initial=0.0)), floor)
     largest = float(np.nan_to_num(difference, nan=np.inf).max()) / scale

@@ -86,17 +86,32 @@ class _Stacked:
 
 def fused(runs: Runs) -> Runs:
     """The same runs with as few segments as there are loops that must follow each other, each with its layers."""
+    joined = _all_joined(runs, thorough=False)
+    try:
+        for run in (joined.given, joined.other_batch, joined.other_length):
+            assert run is None or run.bodies
+    except RecordingError:
+        joined = _all_joined(runs, thorough=True)
+    for number in range(len(joined.given.segments)):
+        joined = _planned(joined, number, (_extended,), thorough=True) or joined
+    return joined
+
+
+def _all_joined(runs: Runs, *, thorough: bool) -> Runs:
     number = 0
     while number + 1 < len(runs.given.segments):
-        found = _planned(runs, number, (_begun, _chained))
+        found = _planned(runs, number, (_begun, _chained), thorough)
         runs, number = (runs, number + 1) if found is None else (found, max(number - 1, 0))
-    for number in range(len(runs.given.segments)):
-        runs = _planned(runs, number, (_extended,)) or runs
     return runs
 
 
-def _planned(runs: Runs, number: int, plans: Sequence[Callable[[Run, int], _Plan | None]]) -> Runs | None:
-    """The runs in the order of the first plan that is one; None where all must stay as it is."""
+def _planned(
+    runs: Runs, number: int, plans: Sequence[Callable[[Run, int], _Plan | None]], thorough: bool
+) -> Runs | None:
+    """The runs in the order of the first plan that is one; None where all must stay as it is.
+
+    With `thorough`, all other segments are looked at again after every change.
+    """
     for planned in plans:
         plan = planned(runs.given, number)
         if plan is None:
@@ -113,7 +128,7 @@ def _planned(runs: Runs, number: int, plans: Sequence[Callable[[Run, int], _Plan
                 continue
         try:
             for run in (given, batch, length):
-                assert run is None or run.bodies
+                assert run is None or (run.bodies if thorough else run.body(number))
         except RecordingError:
             continue  # they are no equal steps
         return dataclasses.replace(runs, given=given, other_batch=batch, other_length=length)
@@ -173,7 +188,8 @@ def _call(like: Entry, function: Callable[..., Any], args: tuple[Any, ...], resu
 
 
 def _given(entry: Entry) -> list[Ref]:
-    return refs((entry.args, entry.kwargs, entry.state_in))
+    """The values that a call reads: none, where it is a constant of the shape of one."""
+    return [] if entry.constant else refs((entry.args, entry.kwargs, entry.state_in))
 
 
 def _divided(entries: Sequence[Entry], indices: Iterable[int], made: set[int]) -> tuple[list[int], list[int], set[int]]:
@@ -208,7 +224,7 @@ def _chained(run: Run, number: int) -> _Plan | None:
             index = second.index(step, position)
             taken = _taken(run, number + 1, position, step, series)
             given = [ref.index for ref in _given(entries[index])]
-            if position in run.bodies[number + 1].reads and taken:
+            if position in run.body(number + 1).reads and taken:
                 (reads[index],) = taken.values()
                 given = [reads[index].index]
             elif taken:
@@ -233,7 +249,7 @@ def _neurons(run: Run, segment: Segment) -> set[str]:
 
 def _taken(run: Run, number: int, position: int, step: int, series: "_Series") -> dict[int, Ref]:
     """What a call takes out of a stack of values of the loop before it: the value itself for each of its reads."""
-    body = run.bodies[number]
+    body = run.body(number)
     entry = run.tape.entries[run.segments[number].index(step, position)]
     if position in body.reads:
         sliced, rest = body.reads[position]
@@ -296,7 +312,7 @@ class _Series:
         if moment is None or moment.segment != self.number:
             return None
         segment = self.run.segments[self.number]
-        write = self.run.bodies[self.number].writes.get(moment.value.position)
+        write = self.run.body(self.number).writes.get(moment.value.position)
         whole = moment.step == segment.count - 1 and self.run.tape.shape(Ref(index))[axis] == segment.count
         if write is None or not whole or (write.axis, write.start, write.stride) != (axis, 0, 1):
             return None
@@ -311,22 +327,29 @@ class _Series:
         shape, count = tape.shape(Ref(index)), self.run.segments[self.number].count
         given = {ref.index: None for ref in _given(tape.entries[call])}
         whole = [each for each in given if each in self.behind or each in self.steps]
-        if len(whole) != 1 or shape[axis] != count or index not in self.behind:
+        if not whole or shape[axis] != count or index not in self.behind:
             return None
-        (base,) = whole
         # What else goes into it must have no axis of time.
-        rest = [len(tape.shape(Ref(each))) for each in given if each != base]
-        same = len(tape.shape(Ref(base))) == len(shape) and tape.shape(Ref(base))[axis] == count
-        if not same or max(rest, default=0) > len(shape) - axis - 1:
+        rest = [len(tape.shape(Ref(each))) for each in given if each not in whole]
+        if max(rest, default=0) > len(shape) - axis - 1:
             return None
-        values = self.values(base, axis)
-        if values is None or len(values) != count:
-            return None
-        for step, value in enumerate(values):
-            if value.index in self.behind or self.steps.get(value.index, 0) > step:
+        rows: dict[int, list[Ref]] = {}
+        for base in whole:
+            same = len(tape.shape(Ref(base))) == len(shape) and tape.shape(Ref(base))[axis] == count
+            values = self.values(base, axis) if same else None
+            if values is None or len(values) != count:
                 return None
+            for step, value in enumerate(values):
+                if value.index in self.behind or self.steps.get(value.index, 0) > step:
+                    return None
+            rows[base] = values
         made = self.new(count)
-        self.applied.append([_Applied(call, axis, step, {base: values[step]}, ref) for step, ref in enumerate(made)])
+        self.applied.append(
+            [
+                _Applied(call, axis, step, {base: values[step] for base, values in rows.items()}, ref)
+                for step, ref in enumerate(made)
+            ]
+        )
         self.steps |= {ref.index: step for step, ref in enumerate(made)}
         return made
 
@@ -529,12 +552,12 @@ def _matched(run: Run, number: int, low: int) -> dict[int, int]:
 
 def _kind(entry: Entry) -> tuple[Any, ...]:
     """What a call is, wherever it stands."""
-    return (entry.leaf is not None, entry.path, entry.target if entry.leaf is None else None)
+    return (*entry.kind, entry.path)
 
 
 def _total(run: Run, number: int, position: int) -> int | None:
     """Which argument of a sum is its own value of the step before; None for other calls."""
-    body = run.bodies[number]
+    body = run.body(number)
     entry, arguments = body.entries[position], body.arguments[position]
     if entry.leaf is not None or op_name(base_name(entry.target)) != "add" or len(entry.args) != 2 or entry.kwargs:
         return None
@@ -547,7 +570,7 @@ def _total(run: Run, number: int, position: int) -> int | None:
 
 def _missing(run: Run, number: int, position: int, matched: Mapping[int, int], made: int) -> _Missing | None:
     """The sum that the first step lacks, if what the loop begins its sum with is the term of that step."""
-    segment, body = run.segments[number], run.bodies[number]
+    segment, body = run.segments[number], run.body(number)
     total = _total(run, number, position)
     if total is None:
         return None

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from snnax import snn
@@ -18,6 +19,7 @@ from .errors import InteropError, LengthError, RecordingError, UnsupportedModule
 from .ops import ELEMENTWISE, OPS, op_name
 from .progressions import Fraction, Length
 from .rolling import PerStep, moving_subscript, outputs_of
+from .steps import ChannelsSecond
 from .tape import Entry, Ref, base_name, function_name, refs
 
 
@@ -181,6 +183,7 @@ class GraphBuilder:
         arguments = tuple((names[name], value) for name, value in given.items())
         out_axes = tuple(network.axes.batch_axis(out) for out in outs)
         layer = network.layer(entry, x, Form(arguments, tuple(filler.in_axes), out_axes))
+        self._check_keeping(entry, layer)
         if isinstance(layer, Call):
             self._check_work(entry, layer, filler.refs)
         elif others:
@@ -189,6 +192,18 @@ class GraphBuilder:
         self._hand_out(entry, self.node(entry.path, layer, filler.sources))
         for out in outs:
             self.made[out.index] = self.detached(entry, self.made[out.index])
+
+    def _check_keeping(self, entry: Entry, layer: Any) -> None:
+        """Refuse a layer whose state is its own, such as a delay, where it is not called once in every step."""
+        if not isinstance(layer, snn.AbstractLayer) or isinstance(layer, snn.BatchNorm | ChannelsSecond):
+            return
+        if not self.is_step or entry.path in self.network.keeping:
+            raise RecordingError(
+                f"'{entry.path}' keeps what it was given from call to call. Allowed: one call in every time step of "
+                "one loop. Give each loop a layer of its own",
+                path=entry.path,
+            )
+        self.network.keeping.add(entry.path)
 
     def _add_function(self, twins: "Twins", source_of: SourceOf) -> None:
         entry, network = twins.entry, self.network
@@ -289,6 +304,8 @@ def call_of(op: str, *options: Any) -> Call:
 # Functions whose result is their input. Casts between floating point types are: values have the parameters' type.
 _ALIASES = {"clone", "contiguous", "dropout", "float", "double", "to", "type", "type_as"}
 _FLATTENING = {"flatten", "view", "reshape"}
+# torch takes NumPy's names of arguments as well.
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 _IGNORED = {"inplace", "device", "memory_format", "non_blocking", "copy", "_stacklevel", "layout", "pin_memory", "out"}
 
 
@@ -355,7 +372,7 @@ class _Template:
         entry = self.twins.entry
         args = self._items(*self._places_from_the_end())
         kwargs = {
-            name: self.fill(value, *(other.kwargs[name] for other in self.twins.rest))
+            _NUMPY_NAMES.get(name, name): self.fill(value, *(other.kwargs[name] for other in self.twins.rest))
             for name, value in entry.kwargs.items()
             if name not in _IGNORED
         }
@@ -392,6 +409,8 @@ class _Template:
             return Slice(*parts)
         if isinstance(a, bool) or a is None or a is Ellipsis or isinstance(a, str | CustomFunction):
             return a
+        if isinstance(a, np.generic):
+            return self.fill(*(each.item() for each in (a, b, c)))
         if isinstance(a, int | float):
             return self._number(a, b, c)
         if isinstance(a, torch.dtype | torch.device | torch.memory_format):

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -31,14 +31,16 @@ class NeuronCall:
 class Part:
     """What a layer over a whole sequence does at every time step: a leaf of its own, with all outputs and states.
 
-    `outs` and `states` have time as their first axis; `name` is the module's name below the layer, empty for itself.
+    `outs` and `states` have time as their first axis, or are lists over time; `name` is the module's name below the
+    layer, empty for itself. `state_in` None is the state that a neuron starts with by itself.
     """
 
     leaf: "Leaf"
     module: torch.nn.Module
     name: str
-    outs: torch.Tensor
-    states: tuple[torch.Tensor, ...] = ()
+    outs: torch.Tensor | Sequence[torch.Tensor]
+    states: tuple[torch.Tensor | Sequence[torch.Tensor], ...] = ()
+    state_in: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,18 @@ class SequenceCall:
     x: torch.Tensor
     parts: tuple[Part, ...]
     results: tuple[tuple[torch.Tensor, int | None], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldedCall:
+    """A call of a layer on a whole sequence `(time, batch, ...)` whose time is a part of the batch: one call of `leaf`.
+
+    Batch normalisation in training does this: its statistics are of all time steps together.
+    """
+
+    x: torch.Tensor
+    leaf: "Leaf"
+    result: torch.Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +84,13 @@ class Leaf:
     - `instances`: for neurons of a framework that keeps a list of all of them, such as for resetting them, that list.
     - `draws`: whether the built layer draws random numbers, as the module does.
     - `acts_on`: what a layer acts on, where it does the same to everything else.
-    - `split_sequence`: for layers over whole sequences, what their calls do at every time step.
+    - `split_sequence`: for layers over whole sequences, what their calls do at every time step; None for a call that
+      is on one time step.
     - `step`: for neurons whose forward is recorded, the attribute with the function of one time step that it calls;
       `split_call` is given a call of this function. Behind a call of the function in the attribute `start`, which makes
       a first state, the neuron starts from its own, where `starts_itself`.
     - `live`: the options that the module reads at every call, so that setting them has an effect.
+    - `free`: options that `forward` may set, since the built layer does not depend on them.
     - `remark`: what of a module would surprise its user, and is kept: a warning and a note in the report.
     """
 
@@ -93,11 +109,12 @@ class Leaf:
     draws: bool = False
     acts_on: Literal["elements", "last axis"] | None = None
     remark: Callable[[Any], str] = lambda module: ""
-    split_sequence: Callable[[Any, tuple, Mapping[str, Any], Any], SequenceCall] | None = None
+    split_sequence: Callable[[Any, tuple, Mapping[str, Any], Any, Any], SequenceCall | FoldedCall | None] | None = None
     step: str | None = None
     start: str | None = None
     starts_itself: Callable[[Any], bool] = lambda module: True
     live: tuple[str, ...] = ()
+    free: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -131,12 +148,23 @@ _CONTAINERS = {
     "snntorch._layers.graded_spikes.GradedSpikes",
 }
 
-# Libraries whose other classes are refused. Norse's are tensor functions with explicit states: they are recorded.
-_LIBRARIES = ("torch", "snntorch", "spikingjelly", "sinabs")
+_LIBRARIES = ("torch", "snntorch", "norse", "spikingjelly", "sinabs")
 
 
 def full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """The classes of a framework that are no leaves: their forward is recorded like a user's.
+
+    `takes` says whether a class is one of them; `reset` puts back to its beginning what a module of the framework, or
+    of a user's subclass, keeps between calls.
+    """
+
+    takes: Callable[[type], bool]
+    reset: Callable[[torch.nn.Module], None] = lambda module: None
 
 
 class Registry:
@@ -145,8 +173,14 @@ class Registry:
     `hooks` maps the full name of a hook to a function of a parameter that has the same gradient.
     """
 
-    def __init__(self, leaves: Mapping[type, Leaf], hooks: Mapping[str, Callable[..., Any]] | None = None):
+    def __init__(
+        self,
+        leaves: Mapping[type, Leaf],
+        recorded: Sequence[Recorded] = (),
+        hooks: Mapping[str, Callable[..., Any]] | None = None,
+    ):
         self.leaves = dict(leaves)
+        self.recorded = tuple(recorded)
         self.hooks = dict(hooks or {})
 
     def hook_of(self, parameter: torch.Tensor) -> Callable[..., Any] | None:
@@ -170,7 +204,7 @@ class Registry:
         refuse_module_hooks(module, path)
         if leaf is not None:
             return leaf
-        if full_name(kind) in _CONTAINERS:
+        if full_name(kind) in _CONTAINERS or any(each.takes(kind) for each in self.recorded):
             return None
         if is_parametrized(module):
             # torch makes a subclass whose parameters are computed: the layer's own forward is recorded.
@@ -214,10 +248,13 @@ class Registry:
             yield
 
     def reset_states(self, module: torch.nn.Module) -> None:
-        """Put every neuron back to its beginning."""
+        """Put everything that keeps a state back to its beginning."""
         for neuron, leaf in self.neurons(module):
             if leaf.reset_state is not None:
                 leaf.reset_state(neuron)
+        for child in module.modules():
+            for each in self.recorded:
+                each.reset(child)
 
 
 def _remove(instances: list[Any], neuron: Any) -> None:

@@ -45,6 +45,7 @@ class NetworkBuilder:
         self.arrays: dict[int, Any] = {}
         self.constants: dict[str, Ref] = {}
         self.normalised: set[str] = set()
+        self.keeping: set[str] = set()  # layers that keep something from step to step
         given = runs.given
         self.maker = {ref.index: index for index, entry in enumerate(given.tape.entries) for ref in entry.made}
         self.stepped = _stepped(runs)

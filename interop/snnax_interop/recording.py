@@ -27,7 +27,7 @@ from .dropout import DRAWING
 from .errors import RecordingError, UnsupportedModuleError
 from .forbidden import METADATA, fault_of, is_in_place
 from .forwarding import forwarded
-from .leaf import Leaf, NeuronCall, Registry, SequenceCall
+from .leaf import FoldedCall, Leaf, NeuronCall, Registry, SequenceCall
 from .tape import CONSTANT_FUNCTIONS, Entry, Frame, Place, Ref, Tape, base_name, function_name, leaves_of, refs
 from .wrappers import eager
 
@@ -67,6 +67,7 @@ class _Recorder:
         self.called: set[str] = set()
         self.fired: set[int] = set()  # what neurons have made
         self.fresh: set[int] = set()  # neurons whose next call starts from their own state
+        self.whole: set[int] = set()  # what layers over whole sequences have made, by identity
         self.draws = False
         self.functions: dict[Any, CustomFunction] = {}
         self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
@@ -308,7 +309,7 @@ class _Recorder:
     def check_write(self, tensor: torch.Tensor, name: str) -> None:
         shared = self.storages.get(tensor.untyped_storage().data_ptr(), set()) - {id(tensor)}
         views = [x for x in shared if self.alive[self.refs[x].index] is not tensor]
-        if tensor._is_view() or (views and name != "__setitem__"):
+        if (tensor._is_view() and id(tensor) not in self.whole) or (views and name != "__setitem__"):
             raise self.refuse(
                 f"{name} writes into memory that another tensor shares",
                 advice="Allowed: writes into tensors of their own. Use the out-of-place form (x = x + y for x += y).",
@@ -353,15 +354,19 @@ class _Recorder:
             return
         path = self.paths[id(module)]
         self.check_random(random_state, type(module).__name__, path, allowed=leaf.draws)
-        if leaf.split_sequence is not None:
-            self.add_sequence(path, leaf.split_sequence(module, args, kwargs, result))
+        if leaf.split_call is not None and path not in self.continues:
+            alone = len(leaves_of((args, kwargs), torch.Tensor)) == 1
+            began = state is not None and all(map(operator.is_, state, self.beginnings[id(module)]))
+            self.continues[path] = alone and began
+        split = leaf.split_sequence
+        call = None if split is None else split(module, args, kwargs, state, result)
+        if isinstance(call, FoldedCall):
+            self.add_folded(module, path, call)
+        elif call is not None:
+            self.add_sequence(path, call)
         elif leaf.split_call is None:
             self.add_layer(module, path, leaf, args, kwargs, result)
         else:
-            if path not in self.continues:
-                alone = len(leaves_of((args, kwargs), torch.Tensor)) == 1
-                began = state is not None and all(map(operator.is_, state, self.beginnings[id(module)]))
-                self.continues[path] = alone and began
             self.add_neuron(module, path, leaf, leaf.split_call(module, args, kwargs, state, result))
         self.paused -= 1
 
@@ -417,15 +422,19 @@ class _Recorder:
         outs: list[Ref] = []
         states: list[tuple[Ref, ...]] = []
         for step in range(call.x.shape[0]):
-            value = call.x[step]
+            value = _step(call.x, step)
             self.new(value)
             self.add(torch.Tensor.__getitem__, path, ((xs, step), {}), value)
             for part in call.parts:
                 before = self.replace(((value,), {}))
-                value, after = part.outs[step], tuple(state[step] for state in part.states)
+                value, after = _step(part.outs, step), tuple(_step(state, step) for state in part.states)
                 for tensor in (value, *after):
                     self.new(tensor)
-                state_in = states[-1] if states and after else None
+                state_in = None
+                if after and states:
+                    state_in = states[-1]
+                elif part.state_in is not None:
+                    state_in = tuple(map(self.ref, part.state_in))
                 state_out = tuple(map(self.ref, after))
                 where = ".".join(filter(None, (path, part.name)))
                 self.called.add(where)
@@ -434,11 +443,26 @@ class _Recorder:
                 )  # fmt: skip
                 if after:
                     states.append(state_out)
+                    self.fired |= {ref.index for ref in self.entries[-1].made}
             outs.append(self.ref(value))
         for tensor, field in call.results:
             series = outs if field is None else [state[field] for state in states]
             self.new(tensor)
+            self.whole.add(id(tensor))
             self.add(torch.stack, path, ((series,), {}), tensor)
+
+    def add_folded(self, module: Any, path: str, call: FoldedCall) -> None:
+        """A call on a whole sequence as one call on its time steps as further samples."""
+        flat, out = call.x.flatten(0, 1), call.result.flatten(0, 1)
+        before = self.replace(((call.x, 0, 1), {}))
+        self.new(flat)
+        self.add(torch.flatten, path, before, flat)
+        before = self.replace(((flat,), {}))
+        self.new(out)
+        self.add(module, path, before, out, leaf=call.leaf)
+        before = self.replace(((out, 0, tuple(call.x.shape[:2])), {}))
+        self.new(call.result)
+        self.add(torch.Tensor.unflatten, path, before, call.result)
 
     def add_neuron(self, module: Any, path: str, leaf: Leaf, call: NeuronCall) -> None:
         x = call.x
@@ -456,12 +480,18 @@ class _Recorder:
         self.fired |= {ref.index for ref in self.entries[-1].made}
 
 
+def _step(series: Any, step: int) -> torch.Tensor:
+    """A time step of a sequence; a part of a tensor in memory of its own, so that the sequence may be written over."""
+    return series[step].clone() if isinstance(series, torch.Tensor) else series[step]
+
+
 def settings_of(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
     """The options and parameters of a module that is converted as a whole."""
     leaf = registry.leaves.get(type(module))
     if leaf is None:
         return {}
-    options = {name: getattr(module, name) for name in leaf.options if hasattr(module, name)}
+    names = [name for name in leaf.options if name not in leaf.free]
+    options = {name: getattr(module, name) for name in names if hasattr(module, name)}
     # What a class computes is a new object at every look: methods, properties that are tensors.
     kept = {name: value for name, value in options.items() if not hasattr(type(module), name) or type(value) is str}
     return {**kept, **module._parameters}
@@ -532,7 +562,7 @@ def run_once(
         stack.enter_context(_without_collector())
         stack.enter_context(_Functions(recorder))
         result = (module if call is None else call)(*inputs)
-    left = {recorder.paths[id(child)] for child, read in neurons if any(bool(x.any()) for x in read(child))}
+    left = {recorder.paths[id(child)] for child, read in neurons if any(bool(x.any()) for x in read(child) or ())}
     tape = Tape(
         recorder.entries,
         input_refs,
@@ -562,6 +592,10 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
+# What every module holds: its parameters, buffers, children and hooks.
+_TORCH = {key for key in torch.nn.Module().__dict__ if key.startswith("_")}
+
+
 @contextlib.contextmanager
 def preserved(module: torch.nn.Module) -> Iterator[None]:
     """Whatever happens to a module or the global random numbers inside, it is undone at the end."""
@@ -571,7 +605,7 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
     copies: dict[int, torch.Tensor] = {}
     for child in module.modules():
         buffers = dict(child._buffers)
-        attributes = {key: value for key, value in child.__dict__.items() if not key.startswith("_")}
+        attributes = {key: value for key, value in child.__dict__.items() if key not in _TORCH}
         contents += [each for value in attributes.values() for each in _contents(value)]
         parameters = dict(child._parameters)
         gradients = {name: tensor.grad for name, tensor in parameters.items() if tensor is not None}
@@ -588,7 +622,7 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
             child._parameters.update(parameters)
             child._buffers.clear()
             child._buffers.update(buffers)
-            for key in [key for key in child.__dict__ if not key.startswith("_") and key not in attributes]:
+            for key in [key for key in child.__dict__ if key not in _TORCH and key not in attributes]:
                 del child.__dict__[key]
             child.__dict__.update(attributes)
             for name, gradient in gradients.items():

@@ -11,6 +11,7 @@ from torch.overrides import resolve_name
 from torch.utils import _pytree as pytree
 
 from .leaf import Leaf
+from .ops import op_name
 
 
 _T = TypeVar("_T")
@@ -76,8 +77,13 @@ class Entry:
     @property
     def signature(self) -> tuple[Any, ...]:
         """What is the same each time that a line of a loop runs."""
-        target = self.path if self.leaf is not None else self.target
-        return (self.place.site, target, self.leaf is not None)
+        return (self.place.site, *self.kind)
+
+    @property
+    def kind(self) -> tuple[str, bool]:
+        """Which module is called, or which operation: `total += x` is `0 + x` at first, and in place from then on."""
+        is_module = self.leaf is not None
+        return (self.path if is_module else op_name(base_name(self.target)) or function_name(self.target), is_module)
 
     @property
     def line(self) -> str:

@@ -2,6 +2,9 @@
 
 import copy
 import dataclasses
+import importlib
+import sys
+import types
 from collections.abc import Callable
 
 import jax
@@ -150,3 +153,28 @@ def test_a_refused_network_is_left_as_it_was():
     with pytest.raises(InteropError):
         from_torch(module, x)
     assert all(torch.equal(each, before[key]) for key, each in module.state_dict().items())
+
+
+def test_the_spiking_resnet_of_spikingjelly(monkeypatch):
+    """All of its time steps are one model. torchvision, of which it takes addresses of weights, may be absent."""
+    for name in ("torchvision", "torchvision.models", "torchvision.models.utils"):
+        stub: Any = types.ModuleType(name)
+        stub.__path__, stub.load_state_dict_from_url = [], None
+        monkeypatch.setitem(sys.modules, name, stub)
+    functional, neuron, surrogate, resnet = (
+        importlib.import_module(f"spikingjelly.activation_based.{name}")
+        for name in ("functional", "neuron", "surrogate", "model.spiking_resnet")
+    )
+    monkeypatch.delitem(sys.modules, resnet.__name__)
+    torch.manual_seed(0)
+    options = {"spiking_neuron": neuron.IFNode, "surrogate_function": surrogate.ATan(), "num_classes": 5}
+    # With one block in the place of two; spiking_resnet18 itself takes four times as long.
+    module = resnet.SpikingResNet(resnet.BasicBlock, [1, 1, 1, 1], **options)
+    functional.set_step_mode(module.eval(), "m")
+    for each in module.modules():
+        if isinstance(each, neuron.IFNode):
+            each.v_threshold = 0.2
+    converted = from_torch(module, torch.rand(2, 1, 3, 8, 8) * 4)
+    assert len([row for row in converted.report.modules if row.source == "spikingjelly.IFNode"]) == 9
+    assert "equivalence in float64: ok" in converted.report.verification
+    assert converted.blueprint.stages[0].num_steps(2) == 2

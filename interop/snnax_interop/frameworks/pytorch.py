@@ -54,10 +54,15 @@ def _build_conv(spatial: int) -> Callable[[Any, Site], Any]:
     return build
 
 
+def leaf_of(module: nn.Module) -> Leaf:
+    """The leaf of a torch layer, also of a framework's subclass of it."""
+    return next(LEAVES[kind] for kind in type(module).__mro__ if kind in LEAVES)
+
+
 def _check_option(module: Any, site: Site, option: str, allowed: Any, advice: str) -> None:
     found = getattr(module, option)
     if found != allowed:
-        raise LEAVES[type(module)].refuse(site.path, option, found, allowed=repr(allowed), advice=advice)
+        raise leaf_of(module).refuse(site.path, option, found, allowed=repr(allowed), advice=advice)
 
 
 def _build_embedding(module: Any, site: Site) -> Any:
@@ -136,7 +141,7 @@ def _build_distance(module: Any, site: Site) -> Any:
 
 def _build_rrelu(module: Any, site: Site) -> Any:
     if module.training:
-        raise LEAVES[type(module)].refuse(
+        raise leaf_of(module).refuse(
             site.path, "training", True, allowed="evaluation mode", advice="Call module.eval() before converting"
         )
     return site.call("leaky_relu", negative_slope=(module.lower + module.upper) / 2)
@@ -156,7 +161,7 @@ def _build_instance_norm(module: Any, site: Site) -> Any:
 def _build_upsample(module: Any, site: Site) -> Any:
     modes = ("nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic")
     if module.mode not in modes:
-        raise LEAVES[type(module)].refuse(
+        raise leaf_of(module).refuse(
             site.path, "mode", module.mode, allowed=", ".join(modes), advice="Use one of these"
         )
     options = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")
@@ -175,7 +180,7 @@ def _build_dropout(module: Any, site: Site) -> Any:
         return eqx.nn.Identity()
     kind = type(module)
     if kind is not nn.Dropout and site.batch_axis != 0:
-        raise LEAVES[kind].refuse(
+        raise leaf_of(module).refuse(
             site.path, "training", True, allowed="evaluation mode, or inputs whose first axis is the batch",
             advice="Call module.eval() before converting",
         )  # fmt: skip
@@ -185,7 +190,7 @@ def _build_dropout(module: Any, site: Site) -> Any:
 def _build_norm(op: str, *names: str) -> Callable[[Any, Site], Any]:
     def build(module: Any, site: Site) -> Any:
         if module.training or not module.track_running_stats:
-            raise LEAVES[type(module)].refuse(
+            raise leaf_of(module).refuse(
                 site.path, "training", module.training, allowed="evaluation mode with running statistics",
                 advice="Call module.eval() before converting",
             )  # fmt: skip
@@ -200,12 +205,12 @@ def _build_batch_norm(module: Any, site: Site) -> Any:
         return _build_norm("batch_norm", *_NORM)(module, site)
     for option, allowed in (("track_running_stats", True), ("momentum", "a number")):
         if not getattr(module, option):
-            raise LEAVES[type(module)].refuse(
+            raise leaf_of(module).refuse(
                 site.path, option, getattr(module, option), allowed=str(allowed),
                 advice="Set it, or call module.eval() before converting",
             )  # fmt: skip
     if site.batch_axis not in (0, None):
-        raise LEAVES[type(module)].refuse(
+        raise leaf_of(module).refuse(
             site.path, "training", True, allowed="the batch as the first axis", advice="Permute before the layer"
         )
     norm = snn.BatchNorm(
@@ -236,7 +241,7 @@ def _build_function(op: str, *options: str, parameters: tuple[str, ...] = ()) ->
 def _build_softmax(op: str) -> Callable[[Any, Site], Any]:
     def build(module: Any, site: Site) -> Any:
         if module.dim is None:
-            raise LEAVES[type(module)].refuse(
+            raise leaf_of(module).refuse(
                 site.path, "dim", None, allowed="an axis", advice="torch guesses the axis from the rank; name it"
             )
         return site.call(op, dim=module.dim)

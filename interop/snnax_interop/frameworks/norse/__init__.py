@@ -30,7 +30,7 @@ from norse.torch.module import lif_ex as lif_ex_module, snn as bases
 from snnax import snn
 
 from ...hooks import off_diagonal_gradient
-from ...leaf import Leaf, NeuronCall
+from ...leaf import Leaf, NeuronCall, Recorded
 from ...weights import Site
 from . import _neurons as neurons
 from ._parameters import Parameters, is_fixed, is_fixed_zero
@@ -192,6 +192,9 @@ LEAVES = {
     )
     for kind in kinds
 } | {norse.LILinearCell: LI_LINEAR}
+
+# States are arguments and results, so everything else of Norse is recorded too.
+RECORDED = [Recorded(lambda kind: kind.__module__.split(".")[0] == "norse")]
 
 # Norse keeps the diagonal of recurrent weights at zero by a hook on their gradient (autapses=False).
 HOOKS = {

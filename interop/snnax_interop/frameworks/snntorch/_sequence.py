@@ -57,7 +57,7 @@ def _build_leaky_parallel(module: Any, site: Site) -> snn.LeakyParallel:
     return eqx.tree_at(lambda layer: [layer.bias, layer.bias_hh], layer, biases, is_leaf=lambda x: x is None)
 
 
-def _split_leaky_parallel(module: Any, args: tuple, kwargs: Mapping[str, Any], result: Any) -> SequenceCall:
+def _split_leaky_parallel(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> SequenceCall:
     x = args[0] if args else kwargs["input_"]
     hidden, _ = module.rnn(x)
     return SequenceCall(x, (Part(_LEAKY_PARALLEL_STEP, module, "", result, (hidden,)),), ((result, None),))
@@ -119,12 +119,12 @@ def _build_state_leaky(module: Any, site: Site) -> snn.LIF | snn.LI:
     )
 
 
-def _split_state_leaky(module: Any, args: tuple, kwargs: Mapping[str, Any], result: Any) -> SequenceCall:
+def _split_state_leaky(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> SequenceCall:
     x = args[0] if args else kwargs["input_"]
     return _state_leaky_call(module, x, (), result)
 
 
-def _split_linear_leaky(module: Any, args: tuple, kwargs: Mapping[str, Any], result: Any) -> SequenceCall:
+def _split_linear_leaky(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> SequenceCall:
     x = args[0] if args else kwargs["input_"]
     linear = Part(LAYERS[torch.nn.Linear], module.linear, "linear", module.linear(x))
     return _state_leaky_call(module, x, (linear,), result)
