@@ -15,7 +15,7 @@ from .converted import Converted
 from .equivalence import check_equivalence, record_double
 from .errors import EquivalenceError, LengthError, RecordingError, TransferError
 from .frameworks import registry_for
-from .fusion import fused
+from .fusion import extended, fused
 from .hooks import refuse_unseen
 from .leaf import Registry
 from .network import NetworkBuilder
@@ -243,18 +243,26 @@ def _built(example: _Example, given: Run, batch: OtherBatch, length: OtherLength
         wide = record_double(module, example.inputs, outside=outside)[1]
         return wide if given.tape.first_difference(wide) is None else None
 
+    registry = registry_for(module)
+
     def assembled(runs: Runs) -> Converted:
-        builder = NetworkBuilder(runs, module, Weights(module), example.names, example.surrogates)
+        weights = Weights(module)
+        modules = module.named_modules(remove_duplicate=False)
+        weights.remarks |= {path: registry.remark(child) for path, child in modules}
+        builder = NetworkBuilder(runs, module, weights, example.names, example.surrogates)
         return assemble(module, builder, double, specs, next(iter(free.items()), None), notes, outside)
 
-    whole = fused(runs)
-    try:
-        return assembled(whole)
-    except RecordingError:
-        # What follows the loops may read what only they have as they stand.
-        if whole is runs:
-            raise
-        return assembled(runs)
+    joined = fused(runs)
+    attempts: list[Runs] = []
+    for each in (extended(joined), joined, runs):
+        if not any(each is other for other in attempts):
+            attempts.append(each)
+    for each in attempts[:-1]:
+        try:
+            return assembled(each)
+        except RecordingError:
+            continue  # what follows the loops may read what only they have as they stand
+    return assembled(attempts[-1])
 
 
 def _verified(module: torch.nn.Module, converted: Converted, inputs: tuple[torch.Tensor, ...]) -> Converted:
@@ -270,7 +278,7 @@ def _verified(module: torch.nn.Module, converted: Converted, inputs: tuple[torch
             f"the conversion differs from the module on the example, or on other values; please report this\n{checked}",
             report=checked,
         )
-    for row in converted.report.modules:
+    for row in (*converted.report.containers, *converted.report.modules):
         if row.surprise:
             warnings.warn(f"at '{row.path}': {row.surprise}", UserWarning, stacklevel=3)
     return converted.with_verification(str(checked))

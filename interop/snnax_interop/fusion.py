@@ -85,16 +85,21 @@ class _Stacked:
 
 
 def fused(runs: Runs) -> Runs:
-    """The same runs with as few segments as there are loops that must follow each other, each with its layers."""
+    """The same runs with as few segments as there are loops that must follow each other."""
     joined = _all_joined(runs, thorough=False)
     try:
         for run in (joined.given, joined.other_batch, joined.other_length):
             assert run is None or run.bodies
     except RecordingError:
-        joined = _all_joined(runs, thorough=True)
-    for number in range(len(joined.given.segments)):
-        joined = _planned(joined, number, (_extended,), thorough=True) or joined
+        return _all_joined(runs, thorough=True)
     return joined
+
+
+def extended(runs: Runs) -> Runs:
+    """The same runs in which each loop has the layers that are called on its whole sequences before and after it."""
+    for number in range(len(runs.given.segments)):
+        runs = _planned(runs, number, (_extended,), thorough=True) or runs
+    return runs
 
 
 def _all_joined(runs: Runs, *, thorough: bool) -> Runs:

@@ -165,6 +165,7 @@ class Recorded:
 
     takes: Callable[[type], bool]
     reset: Callable[[torch.nn.Module], None] = lambda module: None
+    remark: Callable[[torch.nn.Module], str] = lambda module: ""
 
 
 class Registry:
@@ -230,6 +231,13 @@ class Registry:
                     framework=self.leaves[parent].framework,
                 )
         return None
+
+    def remark(self, module: torch.nn.Module) -> str:
+        """What of a module would surprise its user, and is kept."""
+        leaf = self.leaves.get(type(module))
+        if leaf is not None:
+            return leaf.remark(module)
+        return next((each.remark(module) for each in self.recorded if each.takes(type(module))), "")
 
     def neurons(self, module: torch.nn.Module) -> list[tuple[torch.nn.Module, Leaf]]:
         """The modules with state inside a network."""

@@ -36,7 +36,7 @@ def conversion_report(
         assert entry.leaf is not None
         target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
         remark = "starts anew at every time step" if entry.path in restarted else ""
-        surprise = entry.leaf.remark(builder.modules[entry.path]) or builder.weights.remarks.get(entry.path, "")
+        surprise = builder.weights.remarks[entry.path]
         options = _options(builder.modules[entry.path], entry.leaf.options)
         rules = [x for x in jax.tree.leaves(layer, is_leaf=_is_firing) if _is_firing(x)]
         options += [f"surrogate={_shown(rule.surrogate)}" for rule in rules[:1]]
@@ -59,7 +59,9 @@ def conversion_report(
         notes.append(f"{len(counts)} loops over time, of {', '.join(map(str, counts))} steps on the example")
     called = builder.runs.tape.called
     containers = tuple(
-        ConvertedModule(path, type(child).__name__, _kinds(stages) if not path else "", "")
+        ConvertedModule(
+            path, type(child).__name__, _kinds(stages) if not path else "", "", surprise=builder.weights.remarks[path]
+        )
         for path, child in builder.modules.items()
         if path in called and path not in taken and path not in inside
     )

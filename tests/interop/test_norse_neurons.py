@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -73,10 +74,13 @@ class Silent(Cell):
 
 @dataclasses.dataclass(frozen=True)
 class Case:
+    """A neuron in a network; `surprise` is part of the warning that its conversion gives."""
+
     make: Callable[[], nn.Module]
     net: type[nn.Module] = Cell
     scale: float = 40.0
     spikes: bool = True
+    surprise: str = ""
 
     def build(self) -> nn.Module:
         torch.manual_seed(1)
@@ -174,9 +178,11 @@ CASES["LIFRecurrentCell, weights that are no parameters"] = Case(
     lambda: norse.LIFRecurrentCell(N, N, input_weights=torch.randn(N, N), recurrent_weights=torch.randn(N, N))
 )
 # Recorded as tensor functions: there is no such neuron in snnax.
-CASES["CobaLIFCell"] = Case(lambda: coba_lif.CobaLIFCell(N, N))
+CASES["CobaLIFCell"] = Case(lambda: coba_lif.CobaLIFCell(N, N), surprise="its input is ignored")
 CASES["LIFMCRecurrentCell"] = Case(lambda: lif_mc.LIFMCRecurrentCell(N, N))
-CASES["LIFMCRefracRecurrentCell"] = Case(lambda: lif_mc_refrac.LIFMCRefracRecurrentCell(N, N))
+CASES["LIFMCRefracRecurrentCell"] = Case(
+    lambda: lif_mc_refrac.LIFMCRefracRecurrentCell(N, N), surprise="not scaled by dt"
+)
 
 
 class Learnable(nn.Module):
@@ -211,9 +217,17 @@ by_case = pytest.mark.parametrize("name", CASES)
 
 
 @functools.cache
-def converted(name: str) -> tuple[nn.Module, Any]:
+def recorded(name: str) -> tuple[nn.Module, Any, list[str]]:
+    """A case's module, its conversion, and the warnings: no case is converted twice."""
     module = CASES[name].build()
-    return module, from_torch(module, CASES[name].inputs(0))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        found = from_torch(module, CASES[name].inputs(0))
+    return module, found, [str(each.message) for each in caught]
+
+
+def converted(name: str) -> tuple[nn.Module, Any]:
+    return recorded(name)[:2]
 
 
 @by_case
@@ -239,6 +253,13 @@ def test_weights_go_back_strictly_and_into_a_module_rebuilt_from_code(name):
         target.load_state_dict(weights, strict=True)
         for key, value in module.state_dict().items():
             torch.testing.assert_close(target.state_dict()[key], value, rtol=0, atol=0)
+
+
+@by_case
+def test_what_would_surprise_is_said_in_a_warning_and_nothing_else(name):
+    surprise, messages = CASES[name].surprise, recorded(name)[2]
+    assert len(messages) == (1 if surprise else 0)
+    assert all(surprise in message and "'neuron'" in message for message in messages)
 
 
 NATIVE = {

@@ -25,7 +25,7 @@ from norse.torch.functional import (
     lif_refrac,
     lsnn,
 )
-from norse.torch.module import lif_ex as lif_ex_module, snn as bases
+from norse.torch.module import coba_lif, lif_ex as lif_ex_module, lif_mc_refrac, snn as bases
 
 from snnax import snn
 
@@ -193,8 +193,18 @@ LEAVES = {
     for kind in kinds
 } | {norse.LILinearCell: LI_LINEAR}
 
+
+def _remark(module: torch.nn.Module) -> str:
+    """What is wrong in Norse 1.1, and kept."""
+    if isinstance(module, coba_lif.CobaLIFCell):
+        return "its input is ignored, as in Norse; only spikes that come back reach the membrane"
+    if isinstance(module, lif_mc_refrac.LIFMCRefracRecurrentCell):
+        return "the coupling is not scaled by dt and acts on refractory neurons too, as in Norse"
+    return ""
+
+
 # States are arguments and results, so everything else of Norse is recorded too.
-RECORDED = [Recorded(lambda kind: kind.__module__.split(".")[0] == "norse")]
+RECORDED = [Recorded(lambda kind: kind.__module__.split(".")[0] == "norse", remark=_remark)]
 
 # Norse keeps the diagonal of recurrent weights at zero by a hook on their gradient (autapses=False).
 HOOKS = {

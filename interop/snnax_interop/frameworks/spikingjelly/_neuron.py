@@ -21,6 +21,9 @@ from ._surrogates import surrogate_of
 # The arguments that nearly all of them take.
 SHARED_OPTIONS = ("v_threshold", "v_reset", "surrogate_function", "detach_reset", "step_mode", "store_v_seq")
 
+# Those that every call reads; where a memory starts is decided at construction.
+_LIVE = ("v_threshold", "detach_reset", "tau", "decay_input")
+
 
 def neuron_leaf(
     kind: type,
@@ -76,6 +79,7 @@ def neuron_leaf(
         split_sequence=split_sequence,
         remark=remark,
         free=("step_mode",),
+        live=tuple(name for name in _LIVE if name in (*options.split(), *shared)),
     )
     return leaf
 
