@@ -263,14 +263,21 @@ class _Tracer(TorchFunctionMode):
         if known and not isinstance(made, torch.Tensor):
             raise _refuse(self.kind, f"takes values out of a tensor ({name})", "tensor functions")
         if step is not None and (writes or not any(made is tensor for tensor in given)):
-            self.steps.append(step)
-            self.numbers[id(made)] = self.count
-            self.alive.append(made)
-            self.count += 1
+            self.add(step, made)
         return result
+
+    def add(self, step: _Step, made: torch.Tensor) -> _Value:
+        """A step, with the tensor that it makes."""
+        self.steps.append(step)
+        self.numbers[id(made)] = self.count
+        self.alive.append(made)
+        self.count += 1
+        return _Value(self.count - 1)
 
     def step(self, function: Any, name: str, args: Any, kwargs: Any) -> _Step:
         op = op_name(name)
+        if op in _OF_TWO and sum(isinstance(arg, torch.Tensor) for arg in args) == 2:
+            op = _OF_TWO[op]
         if op not in _ALLOWED:
             raise _refuse(self.kind, f"calls {function_name(function)}", "functions of each element")
         named = tuple((key, self.template(value)) for key, value in kwargs.items() if key not in _IGNORED)
@@ -280,9 +287,15 @@ class _Tracer(TorchFunctionMode):
         if isinstance(value, torch.Tensor):
             if id(value) in self.numbers:
                 return _Value(self.numbers[id(value)])
-            if value.numel() != 1:
+            if value.numel() == 1:
+                return value.item()
+            like = next((each for each in self.inputs if each is not None and each.shape == value.shape), None)
+            if like is None or not bool((value == value.reshape(-1)[0]).all()):
                 raise _refuse(self.kind, f"computes with a constant of shape {tuple(value.shape)}", "numbers")
-            return value.item()
+            # `torch.zeros(x.shape)`, to be written into.
+            return self.add(
+                _Step("full_like", (_Value(self.numbers[id(like)]), value.reshape(-1)[0].item()), ()), value
+            )
         if isinstance(value, list | tuple):
             return tuple(map(self.template, value))
         if isinstance(value, torch.dtype | torch.device | torch.memory_format):
@@ -292,6 +305,8 @@ class _Tracer(TorchFunctionMode):
         raise _refuse(self.kind, f"has an argument of type {type(value).__name__}", "tensors and numbers")
 
 
+# torch.max(x, y), beside the maximum along an axis.
+_OF_TWO = {"max": "maximum", "min": "minimum"}
 _IGNORED = {"device", "memory_format", "non_blocking", "copy", "layout", "pin_memory", "requires_grad"}
 
 

@@ -94,6 +94,22 @@ class Rounded(torch.autograd.Function):
         return torch.where(inside, grad_output, torch.zeros_like(grad_output)), None, None
 
 
+class Filled(torch.autograd.Function):
+    """A tensor of the input's size that is filled, and the larger of two tensors."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        out = torch.zeros(x.shape)
+        out[x > 0] = 1
+        return out
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (x,) = ctx.saved_tensors
+        return grad_output * torch.max(torch.zeros(1), 1 - x.abs() / 2)
+
+
 class Flat(torch.autograd.Function):
     """Spikes without any gradient."""
 
@@ -137,6 +153,7 @@ SPIKES = {
     "context apart": of_distance(Apart.apply),
     "two tensors": Threshold.apply,
     "levels": of_distance(lambda x: Rounded.apply(x, 0.0, 3.0)),
+    "filled": of_distance(Filled.apply),
     "flat": of_distance(Flat.apply),
     "snntorch atan": of_distance(snntorch.surrogate.atan()),
     "snntorch fast sigmoid": of_distance(snntorch.surrogate.fast_sigmoid(slope=5)),
