@@ -4,8 +4,9 @@ import dataclasses
 import functools
 from collections.abc import Collection, Mapping
 
+from .custom_functions import custom_function
 from .errors import RecordingError
-from .rolling import Body, Moment, analyse, moments
+from .rolling import Body, Carried, Moment, analyse, moments
 from .segments import Segment, find_segments
 from .tape import Ref, Tape
 
@@ -72,12 +73,17 @@ class Run:
 
 
 def _check_plain(tape: Tape, others: Mapping[int, Moment], segment: Segment) -> None:
-    """Calls that step no neuron are a loop over time where they read or write another place at every step."""
+    """Calls that step no neuron are a loop over time where they read or write another place at every step.
+
+    Spikes that follow from those of the step before are a neuron that is written by hand, whatever it reads.
+    """
     body = analyse(tape, segment, others)
+    arguments = [argument for row in body.arguments for argument in row]
     follows_time = body.reads or body.writes or any(
-        hasattr(argument, "stride") or hasattr(argument, "refs") for row in body.arguments for argument in row
+        hasattr(argument, "stride") or hasattr(argument, "refs") for argument in arguments
     )  # fmt: skip
-    if not follows_time:
+    spikes = any(entry.target is custom_function and entry.kwargs["function"].spikes for entry in body.entries)
+    if not follows_time and not (spikes and any(isinstance(each, Carried) for each in arguments)):
         raise RecordingError("the calls repeat without following time")
 
 

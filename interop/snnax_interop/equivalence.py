@@ -269,7 +269,7 @@ def _compare_gradients(converted: Converted, module: torch.nn.Module, tape: Tape
     wanted = [*named.values(), *inputs.values()]
     total = sum(terms, torch.zeros((), dtype=torch.float64))
     if total.requires_grad and wanted:
-        with _float_is_double():  # for functions that make constants on the way back
+        with _float_is_double(), _backward_float_is_double():
             found = torch.autograd.grad(total, wanted, allow_unused=True)
     else:
         found = (None,) * len(wanted)
@@ -340,6 +340,17 @@ class _FloatIsDouble(TorchFunctionMode):
 
 def _doubled(value: Any) -> Any:
     return torch.float64 if value is torch.float32 else value
+
+
+@contextlib.contextmanager
+def _backward_float_is_double() -> Iterator[None]:
+    """Let `.float()` follow the network in the backward of autograd functions too, which modes do not reach."""
+    plain = torch.Tensor.float
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.Tensor.float = plain  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

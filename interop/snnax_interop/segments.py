@@ -154,11 +154,15 @@ def _aligned(calls: _Calls, start: int, covered: int, period: int) -> Segment | 
 
     They begin where the outermost loop does, and end where Python jumps: a last one that goes on is another iteration.
     """
-    offset = min(range(covered % period + 1), key=lambda each: calls.levels.get(start + each, _NOWHERE))
-    first, count = start + offset, covered // period
-    while count > 1 and first + count * period not in calls.levels:
-        count -= 1
-    return Segment(first, period, count) if count > 1 else None
+    offsets = sorted(range(covered % period + 1), key=lambda each: calls.levels.get(start + each, _NOWHERE))
+    begun = [offset for offset in offsets if start + offset in calls.levels] or offsets[:1]
+    for first in (start + offset for offset in begun):
+        count = covered // period
+        while count > 1 and first + count * period not in calls.levels:
+            count -= 1
+        if count > 1:
+            return Segment(first, period, count)
+    return None
 
 
 def _gaps(codes: np.ndarray) -> list[int]:

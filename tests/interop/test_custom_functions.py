@@ -181,6 +181,57 @@ def test_values_and_gradients_are_those_of_the_function(name):
     assert any(each.kind == "gradient" for each in report.comparisons)
 
 
+class Static(nn.Module):
+    """The same input at every time step; nothing but the spikes says that this is time."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x, steps=6):
+        v1 = z1 = torch.zeros(x.shape[0], 8)
+        v2 = z2 = total = torch.zeros(x.shape[0], 3)
+        for _ in range(steps):
+            v1 = 0.6 * v1 * (1 - z1) + self.first(x)
+            z1 = Boxcar.apply(v1 - 0.3, 0.5)
+            v2 = 0.6 * v2 * (1 - z2) + self.second(z1)
+            z2 = Boxcar.apply(v2 - 0.3, 0.5)
+            total = total + z2
+        return total / steps
+
+
+class FromNumber(nn.Module):
+    """A membrane that begins at the number 0, so that the first step lacks a product; time is the second axis."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.out = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.fc(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        v, spikes = 0, []
+        for t in range(x.shape[1]):
+            v = 0.5 * v + x[:, t, ...]
+            z = Spike.apply(v - 0.4)
+            v = (1 - z) * v
+            spikes.append(z)
+        return self.out(torch.stack(spikes, dim=1)).mean(1)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "other"), [(Static, (2, 5), (3, 5)), (FromNumber, (2, 6, 5), (3, 8, 5))], ids=["static", "number"]
+)
+def test_a_loop_of_spikes_that_are_written_by_hand_is_time(make, shape, other):
+    generator = torch.Generator().manual_seed(0)
+    net = make()
+    converted = from_torch(net, (torch.rand(shape, generator=generator) * 4,))
+    report = check_equivalence(net, converted, (torch.rand(other, generator=generator) * 4,))
+    report.raise_if_failed()
+    assert report.spikes > 0
+
+
 def test_spikes_that_prove_nothing_are_reported():
     net = Neuron(SPIKES["mask"])
     nn.init.zeros_(net.fc.bias)
