@@ -270,7 +270,7 @@ class _Recorder:
         self.paused += 1
         if kwargs or not all(isinstance(arg, torch.Tensor | bool | int | float | str | None) for arg in args):
             raise self.refuse(f"{kind.__name__}.apply is given lists or objects", advice="Pass tensors and numbers.")
-        numbers = (arg.item() if isinstance(arg, torch.Tensor) and arg.numel() == 1 else arg for arg in args)
+        numbers = (arg.item() if isinstance(arg, torch.Tensor) and arg.ndim == 0 else arg for arg in args)
         key = (kind, *(tuple(args[place].shape) if place in places else x for place, x in enumerate(numbers)))
         function = self.functions.get(key)
         if function is None:
@@ -285,8 +285,9 @@ class _Recorder:
         return result
 
     def varies(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor is more than a number that somebody wrote down."""
         ref = self.refs.get(id(tensor))
-        return tensor.numel() != 1 or (ref is not None and ref.index in self.dependent | self.parametric)
+        return tensor.ndim > 0 or (ref is not None and (ref.index in self.dependent or ref.index in self.parametric))
 
     def check_own_memory(self, written: list[torch.Tensor], name: str) -> None:
         """Refuse a write into a parameter or buffer; before it happens, as it could not be taken back."""
