@@ -80,7 +80,7 @@ DEFINITIONS = {
         lambda: norse.Lift(norse.RecurrentSequential(nn.Linear(5, 5), norse.LIFCell(p=CELLS))), (4, 2, 5)
     ),
     "ConstantCurrentLIFEncoder": Definition(lambda: norse.ConstantCurrentLIFEncoder(5), (2, 5), spikes=False),
-    "SpikeLatencyLIFEncoder": Definition(lambda: norse.SpikeLatencyLIFEncoder(5), (2, 5), refusal=NO_NEURON),
+    "SpikeLatencyLIFEncoder": Definition(lambda: norse.SpikeLatencyLIFEncoder(5), (2, 5), spikes=False),
     "PopulationEncoder": Definition(lambda: norse.PopulationEncoder(5), (2, 5), refusal=NO_NEURON),
     "PoissonEncoder": Definition(lambda: norse.PoissonEncoder(5), (2, 5), refusal=RANDOM),
     "SignedPoissonEncoder": Definition(lambda: norse.SignedPoissonEncoder(5), (2, 5), refusal=RANDOM),

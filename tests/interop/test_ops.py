@@ -427,6 +427,7 @@ ROWS = [
     ("stack", torch.stack, ([X, Y],), {"dim": 2}),
     ("unbind", torch.unbind, (X, 1), {}),
     ("reversed", reversed, (X,), {}),
+    ("off_diagonal_gradient", lambda w: w * (1 - torch.eye(4)) + w.detach() * torch.eye(4), (_random(4, 4),), {}),
     ("split", torch.split, (X, 3, 2), {}),
     ("split", torch.split, (X, [1, 2]), {"dim": 1}),
     ("chunk", torch.chunk, (X, 3, 2), {}),
