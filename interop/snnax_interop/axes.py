@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Collection, Mapping
 
-from .custom_functions import custom_function
+from .custom_functions import makes_spikes
 from .errors import RecordingError
 from .rolling import Body, Carried, Moment, analyse, moments
 from .segments import Segment, find_segments
@@ -82,8 +82,9 @@ def _check_plain(tape: Tape, others: Mapping[int, Moment], segment: Segment) -> 
     follows_time = body.reads or body.writes or any(
         hasattr(argument, "stride") or hasattr(argument, "refs") for argument in arguments
     )  # fmt: skip
-    spikes = any(entry.target is custom_function and entry.kwargs["function"].spikes for entry in body.entries)
-    if not follows_time and not (spikes and any(isinstance(each, Carried) for each in arguments)):
+    if not follows_time and not (
+        any(map(makes_spikes, body.entries)) and any(isinstance(each, Carried) for each in arguments)
+    ):
         raise RecordingError("the calls repeat without following time")
 
 

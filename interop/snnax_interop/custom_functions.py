@@ -21,7 +21,7 @@ from snnax.surrogate import Derivative
 from .errors import RecordingError
 from .forbidden import METADATA, fault_of, is_in_place
 from .ops import ELEMENTWISE, OPS, op_name
-from .tape import base_name, function_name, leaves_of
+from .tape import Entry, base_name, function_name, leaves_of
 
 
 # Beside the elementwise functions: casts, writes at a mask, and constants of the shape of a tensor.
@@ -80,7 +80,7 @@ class CustomFunction:
     def __call__(self, *xs: Array) -> Array:
         return _call(self, *xs)
 
-    @property
+    @functools.cached_property
     def spikes(self) -> bool:
         """Whether it is a spike function: 0 below a threshold and 1 above."""
         if self.inputs != 1:
@@ -111,6 +111,11 @@ def _call_jvp(function, primals, tangents):
 
 def custom_function(*args: Any, function: CustomFunction) -> None:
     """In the place of `torch.autograd.Function.apply` on a tape."""
+
+
+def makes_spikes(entry: Entry) -> bool:
+    """Whether a call on a tape is one of a spike function."""
+    return entry.target is custom_function and entry.kwargs["function"].spikes
 
 
 def recorded_function(kind: Any, args: tuple[Any, ...], inputs: Collection[int]) -> CustomFunction:

@@ -16,7 +16,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .converted import Converted
-from .custom_functions import custom_function
+from .custom_functions import makes_spikes
 from .dropout import DRAWING
 from .errors import EquivalenceError
 from .frameworks import registry_for
@@ -191,7 +191,7 @@ def _count_spikes(calls: dict[str, list[Entry]], tape: Tape) -> dict[str, int]:
         if _leaf(entries[0]).spikes:
             counted[path] = sum(int((tape.tensors[entry.result.index] != 0).sum()) for entry in entries)
     for entry in tape.entries:
-        if entry.target is custom_function and entry.kwargs["function"].spikes:
+        if makes_spikes(entry):
             name = ".".join(filter(None, (entry.path, entry.kwargs["function"].name)))
             counted[name] = counted.get(name, 0) + int(tape.tensors[entry.result.index].sum())
     return counted

@@ -233,10 +233,9 @@ class Registry:
         return None
 
     def remark(self, module: torch.nn.Module) -> str:
-        """What of a module would surprise its user, and is kept."""
-        leaf = self.leaves.get(type(module))
-        if leaf is not None:
-            return leaf.remark(module)
+        """What of a module whose forward is recorded would surprise its user, and is kept; leaves say it themselves."""
+        if type(module) in self.leaves:
+            return ""
         return next((each.remark(module) for each in self.recorded if each.takes(type(module))), "")
 
     def neurons(self, module: torch.nn.Module) -> list[tuple[torch.nn.Module, Leaf]]:

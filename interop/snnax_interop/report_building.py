@@ -36,7 +36,6 @@ def conversion_report(
         assert entry.leaf is not None
         target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
         remark = "starts anew at every time step" if entry.path in restarted else ""
-        # The leaf of a part of a call may have more to say than that of the class.
         surprise = entry.leaf.remark(builder.modules[entry.path]) or builder.weights.remarks[entry.path]
         options = _options(builder.modules[entry.path], entry.leaf.options)
         rules = [x for x in jax.tree.leaves(layer, is_leaf=_is_firing) if _is_firing(x)]
