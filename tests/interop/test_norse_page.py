@@ -1,6 +1,5 @@
 """The code of docs/coming_from_norse.md runs, and its two columns compute the same."""
 
-import pathlib
 import re
 
 import equinox as eqx
@@ -9,20 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from pages import DOCS, run_page
 
 from snnax import encoding, snn, surrogate
 from snnax_interop import from_torch, to_jax
 
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "coming_from_norse.md"
+PAGE = DOCS / "coming_from_norse.md"
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> dict:
-    names: dict = {"folder": tmp_path_factory.mktemp("norse")}
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
-        exec(compile(code, str(PAGE), "exec"), names)
-    return names
+    return run_page(PAGE, folder=tmp_path_factory.mktemp("norse"))
 
 
 def test_the_code_runs_and_trains(page):

@@ -1,27 +1,20 @@
 """The code of docs/coming_from_snntorch.md runs, and its two columns compute the same."""
 
-import pathlib
 import re
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from pages import DOCS, assert_the_network_by_hand_is_the_converted_one, run_page
 
 from snnax import snn
-from snnax_interop import from_torch, to_jax
 
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "coming_from_snntorch.md"
+PAGE = DOCS / "coming_from_snntorch.md"
 
 
 @pytest.fixture(scope="module")
 def page() -> dict:
-    names: dict = {}
-    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
-        exec(compile(code, str(PAGE), "exec"), names)
-    return names
+    return run_page(PAGE)
 
 
 def test_the_code_runs_and_trains(page):
@@ -31,19 +24,7 @@ def test_the_code_runs_and_trains(page):
 
 
 def test_the_network_by_hand_is_the_converted_one(page):
-    net, x = page["Net"](), page["x"]
-    converted = from_torch(net, (x,))
-    theirs, ours = converted.model, page["model"]
-    for index in (0, 2):
-        ours = eqx.tree_at(lambda m, index=index: m.layers[index], ours, theirs.layers[index])
-    samples = jnp.swapaxes(to_jax(x), 0, 1)
-
-    def run(model):
-        return jax.vmap(lambda sample: model(model.init_states(), sample)[1][-1])(samples)
-
-    assert isinstance(theirs, snn.Sequential)
-    np.testing.assert_array_equal(run(ours), jnp.swapaxes(converted(to_jax(x)), 0, 1))
-    assert run(ours).any()
+    assert_the_network_by_hand_is_the_converted_one(page)
 
 
 def test_loaded_weights_are_those_of_the_file(page):
