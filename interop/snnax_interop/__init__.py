@@ -20,6 +20,7 @@ from .errors import (  # noqa: E402
     UnsupportedOptionError as UnsupportedOptionError,
     WeightMappingError as WeightMappingError,
 )
+from .events import PackEvents as PackEvents  # noqa: E402
 from .hyperparameters import (  # noqa: E402
     hyperparameters as hyperparameters,
     load_hyperparameters as load_hyperparameters,

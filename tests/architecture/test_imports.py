@@ -22,6 +22,7 @@ LAYERS = {
     "metrics": set(),
     "initialisation": {"engine", "snn"},
     "serialisation": set(),
+    "events": set(),
     "plot": set(),
 }
 # Imported by interop/snnax_interop/frameworks/<name>.py or files in a folder <name>, and nowhere else.
