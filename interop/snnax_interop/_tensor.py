@@ -65,7 +65,7 @@ def prepare_tensor(tensor: torch.Tensor, copy: Copy, path: str) -> tuple[torch.T
     )
     if not reason:
         return source, ""
-    _refuse_copy(copy, path, found, reason)
+    refuse_copy(copy, path, found, reason)
     if after != before:
         source = source.view(torch.int64)  # torch has no minimum of uint64; values beyond int64 turn negative
         low, high = torch.aminmax(source) if source.numel() else (0, 0)
@@ -85,19 +85,28 @@ def prepare_array(array: np.ndarray, copy: Copy, path: str) -> tuple[np.ndarray,
     after = _canonical(native, path, found)
     reason = _reason(
         requested=copy == "always",
-        dtype=after != array.dtype,
-        conjugate=False,
+        dtype=after != native,
+        byte_order=not array.dtype.isnative,
         strides=not source.flags.c_contiguous,
         alignment=source.size > 0 and source.ctypes.data % _ALIGNMENT != 0,
     )
     if not reason:
         return source, ""
-    _refuse_copy(copy, path, found, reason)
+    refuse_copy(copy, path, found, reason)
     if after != native and source.size:
         _check_range(int(source.min()), int(source.max()), after, path, found)
-    fresh = as_numpy(torch.empty(source.shape, dtype=TO_TORCH[after], device="cpu"))
-    np.copyto(fresh, source, casting="unsafe")  # the range is checked
-    return fresh, reason
+    return as_numpy(copy_of(source, after)), reason
+
+
+def array_obstacle(path: str, array: np.ndarray) -> str:
+    """Why torch cannot share a NumPy array; `""`: it can, with the strides that it has."""
+    refuse_mask(path, array)
+    return _reason(
+        read_only=not array.flags.writeable,
+        byte_order=not array.dtype.isnative,
+        strides=any(stride < 0 or stride % array.itemsize for stride in array.strides),
+        alignment=not array.flags.aligned,
+    )
 
 
 def refuse_mask(path: str, array: np.ndarray) -> None:
@@ -113,10 +122,17 @@ def as_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 def as_tensor(array: np.ndarray) -> torch.Tensor:
-    """The memory of a writeable row-major NumPy array as a torch tensor of the same dtype."""
-    if array.dtype in _BITS:
-        return torch.from_numpy(array.view(TO_NUMPY[_BITS[array.dtype]])).view(TO_TORCH[array.dtype])
-    return torch.from_numpy(array)
+    """The memory of a writeable NumPy array as a torch tensor of the same dtype."""
+    dtype = TO_TORCH[array.dtype]
+    # The view turns C's `unsigned long long`, which torch does not know, into the uint64 that it equals
+    return torch.from_numpy(array.view(TO_NUMPY[_BITS.get(array.dtype, dtype)])).view(dtype)
+
+
+def copy_of(array: np.ndarray, dtype: np.dtype) -> torch.Tensor:
+    """One row-major copy in host memory; `dtype` holds all values, for which the caller has to see."""
+    fresh = torch.empty(array.shape, dtype=TO_TORCH[dtype], device="cpu")
+    np.copyto(as_numpy(fresh), array, casting="unsafe")
+    return fresh
 
 
 def _canonical(dtype: np.dtype, path: str, found: str) -> np.dtype:
@@ -130,17 +146,22 @@ def _canonical(dtype: np.dtype, path: str, found: str) -> np.dtype:
 
 def _reason(**needs: bool) -> str:
     """The first need that holds: a copy for several reasons is counted under one of them."""
-    return next((name for name, need in needs.items() if need), "")
+    return next((name.replace("_", "-") for name, need in needs.items() if need), "")
 
 
-def _refuse_copy(copy: Copy, path: str, found: str, reason: str) -> None:
+def refuse_copy(copy: Copy, path: str, found: str, reason: str) -> None:
+    """**Raises:** `TransferError` when `copy` is `"never"`, with what makes the copy superfluous."""
     if copy != "never":
         return
+    aligned = "it is a view into other memory or comes from an allocator that aligns less"
     do = {
         "dtype": "cast it where it is made (int64 to int32), or enable jax_enable_x64",
+        "byte-order": 'cast it where it is made, with .astype(x.dtype.newbyteorder("="))',
         "conjugate": "call .resolve_conj().resolve_neg() first",
         "strides": "call .contiguous() (NumPy: np.ascontiguousarray) first",
-        "alignment": "it is a view into other memory or comes from an allocator that aligns less: .clone() it first",
+        "alignment": f"{aligned}: .clone() it first (NumPy: torch.from_numpy(x).clone())",
+        "read-only": "torch has no read-only tensors: make it writeable where it is made (np.memmap: mode 'c' or 'r+')",
+        "placement": "torch shares arrays on one device that it can use: jax.device_put(x, device) first",
     }[reason]
     allowed = 'what needs no copy, as copy="never" asks'
     raise refusal(path, f"{found} that needs a copy ({reason})", allowed, f'{do}, or allow copy="if_needed"')

@@ -6,20 +6,26 @@ torch then refuses to free the memory under it. Memory of an accelerator crosses
 
 Shared memory stays one memory: convert weights with `copy="always"`, and share batches that nobody writes to again.
 
-| later                                           | consequence                                                     |
-|-------------------------------------------------|-----------------------------------------------------------------|
-| torch writes in place: `add_`, an optimiser, a  | the JAX array changes, and with it the result of computations   |
-| loader that fills one buffer again and again    | already started, since JAX computes asynchronously              |
-| torch writes to what `to_torch` returned        | the "immutable" JAX array changes                               |
-| `x.resize_()`, `x.untyped_storage().resize_()`  | torch raises (on an accelerator: JAX reads freed memory)        |
-| `x.data = y`, `x.set_(y)`, `del x`              | nothing, the array keeps the memory alive                       |
-| the array is donated (`jax.jit(donate_argnums)`)| the array is deleted, `x` stays intact, no memory is saved      |
-| a mapped file changes (`np.memmap`)             | the array changes; if the file is cut short, the process dies   |
-| many arrays of `DataLoader` workers are kept    | each holds a file descriptor, up to the limit of `ulimit -n`    |
+| later                                            | consequence                                                     |
+|--------------------------------------------------|-----------------------------------------------------------------|
+| torch writes in place: `add_`, an optimiser, a   | the JAX array changes, and with it the result of computations   |
+| loader that fills one buffer again and again     | already started, since JAX computes asynchronously              |
+| torch writes to an inference tensor              | likewise; outside of `torch.inference_mode`, torch raises after |
+|                                                  | it has written                                                  |
+| torch writes to what `to_torch` returned         | the "immutable" JAX array changes                               |
+| `x.share_memory_()`, which torch also calls on   | JAX reads freed memory, since torch moves `x`; not if `x` is    |
+| what it sends to another process: into a queue,  | shared already, as the batches of workers are                   |
+| with a dataset to workers by spawn or forkserver |                                                                 |
+| `x.resize_()`, `x.untyped_storage().resize_()`   | torch raises (on an accelerator: JAX reads freed memory)        |
+| `x.data = y`, `x.set_(y)`, `del x`               | nothing, the array keeps the memory alive                       |
+| the array is donated (`jax.jit(donate_argnums)`) | the array is deleted, `x` stays intact, no memory is saved      |
+| the array is donated or deleted after `to_torch` | nothing, the tensor keeps the memory alive                      |
+| a mapped file changes (`np.memmap`)              | the array changes; if the file is cut short, the process dies   |
+| many arrays of `DataLoader` workers are kept     | each holds a file descriptor, up to the limit of `ulimit -n`    |
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,13 +41,15 @@ from jaxtyping import PyTree
 from ._tensor import (
     TO_TORCH,
     Copy,
+    array_obstacle,
     as_numpy,
     as_tensor,
     check_copy,
+    copy_of,
     prepare_array,
     prepare_tensor,
     refusal,
-    refuse_mask,
+    refuse_copy,
 )
 from .errors import TransferError
 
@@ -54,10 +62,11 @@ _LOCK = threading.Lock()
 class TransferStatistics:
     """How many bytes crossed without a copy, how many by a copy, and why. Loaders add to one from their own threads.
 
-    `reasons` splits `copied_bytes`: `"requested"` (`copy="always"`), `"dtype"` (64-bit integers narrowed, byte order),
-    `"conjugate"` (lazy conjugation or negation), `"strides"` (not row-major), `"alignment"` (not at a multiple of 64
-    bytes), `"read-only"` (memory that torch must not write to), `"placement"` (another device, or a shard that is not a
-    contiguous aligned part). Bytes are those of the result, under the first reason that holds.
+    `reasons` splits `copied_bytes`: `"requested"` (`copy="always"`), `"dtype"` (64-bit integers narrowed),
+    `"byte-order"` (not the machine's), `"conjugate"` (lazy conjugation or negation), `"strides"` (to JAX: not
+    row-major; to torch: negative), `"alignment"` (to JAX: not at a multiple of 64 bytes), `"read-only"` (memory that
+    torch must not write to), `"placement"` (another device, or a shard that is not a contiguous aligned part). Bytes
+    are those of the result, under the first reason that holds; what is in a tree twice crosses and counts twice.
     """
 
     aliased_bytes: int = 0
@@ -116,7 +125,7 @@ def to_jax(
     """
     check_copy(copy)
     counts = statistics or TransferStatistics()
-    return jax.tree.map_with_path(lambda keys, leaf: _leaf_to_jax(_dotted(keys), leaf, copy, sharding, counts), tree)
+    return _map(lambda path, leaf: _leaf_to_jax(path, leaf, copy, sharding, counts), tree)
 
 
 def to_torch(tree: PyTree, copy: Copy = "if_needed", *, statistics: TransferStatistics | None = None) -> PyTree:
@@ -147,7 +156,23 @@ def to_torch(tree: PyTree, copy: Copy = "if_needed", *, statistics: TransferStat
     """
     check_copy(copy)
     counts = statistics or TransferStatistics()
-    return jax.tree.map_with_path(lambda keys, leaf: _leaf_to_torch(_dotted(keys), leaf, copy, counts), tree)
+    return _map(lambda path, leaf: _leaf_to_torch(path, leaf, copy, counts), tree)
+
+
+def _map(convert: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
+    """`convert` of each leaf and its path. Trees that cannot be taken apart or rebuilt are refused with a remedy."""
+    try:
+        leaves, structure = jax.tree.flatten_with_path(tree)
+    except ValueError as error:
+        raise TransferError(f"the tree cannot be taken apart: {error} Use dictionary keys of one type") from error
+    converted = [convert(jax.tree_util.keystr(keys, simple=True, separator="."), leaf) for keys, leaf in leaves]
+    try:
+        return jax.tree.unflatten(structure, converted)
+    except Exception as error:  # whatever a constructor raises that is given the other framework's arrays
+        do = "pass its parts in a dict, list or tuple (a PackedSequence: torch.nn.utils.rnn.pad_packed_sequence)"
+        raise TransferError(
+            f"a class in the tree does not hold the converted arrays: {type(error).__name__}: {error}; {do}"
+        ) from error
 
 
 def _leaf_to_jax(path: str, leaf: Any, copy: Copy, sharding: Sharding | None, statistics: TransferStatistics) -> Any:
@@ -195,30 +220,20 @@ def _leaf_to_torch(path: str, leaf: Any, copy: Copy, statistics: TransferStatist
     if isinstance(leaf, jax.Array) and leaf.is_deleted():
         raise refusal(path, "a deleted JAX array", "arrays with values", "convert it before it is donated")
     with _explained(path, leaf, "torch", "pass a plain array on one device"):
-        obstacle = _array_obstacle(path, leaf) if isinstance(leaf, np.ndarray) else _device_obstacle(leaf)
-        if obstacle and copy == "never":
-            allowed = 'what needs no copy, as copy="never" asks'
-            raise refusal(path, f"an array that needs a copy ({obstacle})", allowed, 'allow copy="if_needed"')
+        obstacle = array_obstacle(path, leaf) if isinstance(leaf, np.ndarray) else _device_obstacle(leaf)
         if obstacle:
-            tensor = as_tensor(np.array(leaf, dtype=native, order="C"))
+            refuse_copy(copy, path, f"an array of {leaf.dtype}", obstacle)
+            tensor = copy_of(leaf, native) if isinstance(leaf, np.ndarray) else _gathered(path, leaf)
         else:
             tensor = as_tensor(leaf) if isinstance(leaf, np.ndarray) else torch.from_dlpack(leaf)
-            tensor = tensor.clone() if copy == "always" else tensor
+            if copy == "always":
+                tensor = tensor.clone()
+                if tensor.is_cuda:  # JAX does not wait for torch before it writes to the memory of a donated array
+                    torch.cuda.current_stream(tensor.device).synchronize()
     reason = "requested" if copy == "always" else obstacle
     aliased = 0 if reason else tensor.nbytes
     statistics.add(aliased=aliased, copied=tensor.nbytes - aliased, reason=reason)
     return tensor
-
-
-def _array_obstacle(path: str, array: np.ndarray) -> str:
-    """Why torch cannot share a NumPy array; `""`: it can."""
-    refuse_mask(path, array)
-    flags = array.flags
-    if not flags.writeable:
-        return "read-only"
-    if not array.dtype.isnative:
-        return "dtype"
-    return "" if flags.c_contiguous and flags.aligned else "strides"
 
 
 def _device_obstacle(array: jax.Array) -> str:
@@ -228,11 +243,33 @@ def _device_obstacle(array: jax.Array) -> str:
     return "" if reachable else "placement"
 
 
+def _gathered(path: str, array: jax.Array) -> torch.Tensor:
+    """One copy in host memory; `np.asarray` would leave a second one with the array, for as long as that lives."""
+    if not (array.is_fully_addressable or array.is_fully_replicated):
+        do = "gather it with jax.experimental.multihost_utils.process_allgather"
+        raise refusal(path, "an array whose parts are in several processes", "parts in this process", do)
+    tensor = torch.empty(array.shape, dtype=TO_TORCH[array.dtype], device="cpu")
+    whole, host = as_numpy(tensor), jax.local_devices(backend="cpu")[0]
+    for shard in array.addressable_shards[: 1 if array.is_fully_replicated else None]:
+        whole[shard.index] = shard.data if shard.device.platform == "cpu" else jax.device_put(shard.data, host)
+    return tensor
+
+
 def _pass(path: str, leaf: Any, allowed: tuple[type, ...]) -> Any:
     if isinstance(leaf, allowed):
         return leaf
     found = f"an object of type {type(leaf).__module__}.{type(leaf).__qualname__}"
-    do = "convert it to one of them, or register its type (jax.tree_util.register_dataclass)"
+    if isinstance(leaf, torch.nn.Module):
+        do = "pass its state_dict(), or convert the module with from_torch"
+    elif isinstance(leaf, Mapping):
+        do = "pass dict(x)"
+    elif isinstance(leaf, Iterable):
+        do = "pass list(x) or tuple(x)"
+    elif callable(leaf):
+        do = "take functions out first, as with equinox.partition"
+    else:
+        do = "convert it to one of them"
+    do += ", or register its type (jax.tree_util.register_dataclass)"
     raise refusal(path, found, "arrays, scalars and strings in dicts, lists, tuples and registered types", do)
 
 
@@ -250,14 +287,10 @@ def _check_divides(path: str, shape: tuple[int, ...], sharding: Sharding) -> Non
         )
 
 
-def _dotted(keys: Any) -> str:
-    return jax.tree_util.keystr(keys, simple=True, separator=".")
-
-
 @contextmanager
 def _explained(path: str, leaf: Any, to: str, do: str) -> Iterator[None]:
     """What torch and JAX raise about memory that they cannot share becomes one kind of error, with the path."""
     try:
         yield
-    except (RuntimeError, TypeError, ValueError, BufferError) as error:
+    except (RuntimeError, TypeError, ValueError, BufferError, AssertionError) as error:
         raise TransferError(f"{type(leaf).__qualname__} cannot cross to {to}: {error}; {do}", path=path) from error
