@@ -1,5 +1,6 @@
 """Frames: how many events each pixel has in each time step."""
 
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Int, Shaped
@@ -55,8 +56,8 @@ def frames_by_time(
     if window is None:
         # Of padding, too: its time is that of the last event. Shorter than a unit per step: one unit each
         window_of_each = jnp.maximum(since[..., -1:] // max(steps, 1), 1)
-        return _count(name, events, [jnp.minimum(since // window_of_each, steps - 1)], steps, dtype)
-    return _count(name, events, _windows(since, window, overlap), steps, dtype)
+        return _accumulate(name, events, steps, dtype, jnp.minimum(since // window_of_each, steps - 1))
+    return _in_windows(name, events, steps, dtype, since, window, overlap)
 
 
 def frames_by_count(
@@ -87,8 +88,8 @@ def frames_by_count(
     rank = jnp.broadcast_to(jnp.arange(events.address.shape[-1], dtype=jnp.int32), events.address.shape)
     if count is None:
         count_of_each = jnp.maximum(events.count[..., None] // max(steps, 1), 1)
-        return _count(name, events, [jnp.minimum(rank // count_of_each, steps - 1)], steps, dtype)
-    return _count(name, events, _windows(rank, count, overlap), steps, dtype)
+        return _accumulate(name, events, steps, dtype, jnp.minimum(rank // count_of_each, steps - 1))
+    return _in_windows(name, events, steps, dtype, rank, count, overlap)
 
 
 def _check_window(name: str, what: str, window: int | None, overlap: int) -> None:
@@ -98,45 +99,65 @@ def _check_window(name: str, what: str, window: int | None, overlap: int) -> Non
         raise ValueError(f"{name}: overlap is {overlap} and {what} {window}; allowed: 0 or more and less than {what}")
 
 
-def _windows(since: Int[Array, "... events"], window: int, overlap: int) -> list[Int[Array, "... events"]]:
-    """The time steps of each event: in windows that overlap it is part of several."""
+def _in_windows(
+    name: str,
+    events: Events,
+    steps: int,
+    dtype: DTypeLike,
+    since: Int[Array, "... events"],
+    window: int,
+    overlap: int,
+) -> Shaped[Array, "time ..."]:
+    """Events counted in windows that share `overlap` with the next; `since`: the start of the first."""
     stride = window - overlap
     latest = since // stride
-    # The window k strides before the latest one has begun stride * k earlier
-    return [jnp.where(since - (latest - k) * stride < window, latest - k, -1) for k in range(-(-window // stride))]
+    if not overlap:
+        return _accumulate(name, events, steps, dtype, latest)
+    return _accumulate(name, events, steps, dtype, latest, since - latest * stride, window=window, stride=stride)
 
 
-def _count(
-    name: str, events: Events, steps_of_events: list[Int[Array, "... events"]], steps: int, dtype: DTypeLike
+def _accumulate(
+    name: str,
+    events: Events,
+    steps: int,
+    dtype: DTypeLike,
+    latest: Int[Array, "... events"],
+    begun: Int[Array, "... events"] | None = None,
+    *,
+    window: int = 1,
+    stride: int = 1,
 ) -> Shaped[Array, "time ..."]:
+    """Events counted in the time step `latest`, and in those before it whose windows have not ended.
+
+    `begun`: how long ago the window of `latest` began, for windows that begin `stride` apart and last `window`.
+    """
     dtype = jnp.dtype(dtype)
-    if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer) or dtype.kind == "b"):
+    floating = jnp.issubdtype(dtype, jnp.floating)
+    if not (floating or jnp.issubdtype(dtype, jnp.integer) or dtype.kind == "b"):
         raise ValueError(f"{name}: dtype is {dtype}; allowed: integers, floats, bool")
     size = cells(name, events, steps)
-    places = [index(events, step, steps, size).reshape(-1) for step in steps_of_events]
-    counts = _accumulate(places, steps * size, dtype, most=events.address.shape[-1])
-    return counts.reshape(steps, *events.address.shape[:-1], *events.shape)
+    # In a type that neither wraps around nor, as a narrow float does, stops counting where 1 is less than its spacing
+    counting = at_least_float32(dtype) if floating else _wide_enough(dtype, most=events.address.shape[-1])
+
+    def count(earlier: Array | int, counts: Array) -> Array:
+        step = latest - earlier
+        if begun is not None:
+            step = jnp.where(begun + earlier * stride < window, step, -1)
+        places = index(events, step, steps, size)
+        if counting.kind == "b":
+            return counts.at[places].set(True, mode="drop")
+        return counts.at[places].add(jnp.ones((), counting), mode="drop")
+
+    counts = jnp.zeros(steps * size, counting)
+    windows = -(-window // stride)
+    counts = count(0, counts) if windows == 1 else jax.lax.fori_loop(0, windows, count, counts)
+    if counting != dtype and not floating:
+        counts = jnp.minimum(counts, jnp.iinfo(dtype).max)
+    return counts.astype(dtype).reshape(steps, *events.address.shape[:-1], *events.shape)
 
 
-def _accumulate(places: list[Int[Array, " events"]], size: int, dtype: jnp.dtype, most: int) -> Shaped[Array, " cells"]:
-    """How often each cell is named in `places`, which names it `most` times at most."""
-
-    def add(dtype: DTypeLike) -> Array:
-        counts = jnp.zeros(size, dtype)
-        for place in places:
-            counts = counts.at[place].add(jnp.ones((), dtype), mode="drop")
-        return counts
-
-    if dtype.kind == "b":
-        seen = jnp.zeros(size, bool)
-        for place in places:
-            seen = seen.at[place].set(True, mode="drop")
-        return seen
-    if jnp.issubdtype(dtype, jnp.floating):
-        # A narrow float stops counting where 1 is less than its spacing
-        return add(at_least_float32(dtype)).astype(dtype)
-    limit = jnp.iinfo(dtype).max
-    if most <= limit:
-        return add(dtype)
-    wide = jnp.int16 if most <= jnp.iinfo(jnp.int16).max else jnp.int32
-    return jnp.minimum(add(wide), limit).astype(dtype)
+def _wide_enough(dtype: jnp.dtype, most: int) -> jnp.dtype:
+    """The integer type that counts to `most`: `dtype`, if it can."""
+    if dtype.kind == "b" or most <= jnp.iinfo(dtype).max:
+        return dtype
+    return jnp.dtype(jnp.int16 if most <= jnp.iinfo(jnp.int16).max else jnp.int32)
