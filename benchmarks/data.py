@@ -101,7 +101,9 @@ class Path:
         before = 0
         for data, labels in loader:
             moved = sum(array.nbytes for array in jax.tree.leaves((data, labels)))
-            copied, before = loader.statistics.copied_bytes - before, loader.statistics.copied_bytes
+            # Not those that went to another device, which is no copy on the host
+            total = loader.statistics.copied_bytes - loader.statistics.reasons.get("placement", 0)
+            copied, before = total - before, total
             yield binned(data) if self.name == "c" else data, moved, copied
 
 

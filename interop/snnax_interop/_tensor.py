@@ -64,6 +64,10 @@ def prepare_tensor(tensor: torch.Tensor, copy: Copy, path: str) -> tuple[torch.T
         alignment=source.numel() > 0 and source.data_ptr() % _ALIGNMENT != 0,
     )
     if not reason:
+        if source.device.type != "cpu":
+            # Along an axis of length 1 a contiguous tensor has any stride, and DLPack hands it on as another layout
+            strides = torch.empty(source.shape, device="meta").stride()
+            source = source.as_strided(source.shape, strides, source.storage_offset())
         return source, ""
     refuse_copy(copy, path, found, reason)
     if after != before:

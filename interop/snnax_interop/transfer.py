@@ -19,7 +19,11 @@ Shared memory stays one memory: convert weights with `copy="always"`, and share 
 | `x.resize_()`, `x.untyped_storage().resize_()`   | torch raises (on an accelerator: JAX reads freed memory)        |
 | `x.data = y`, `x.set_(y)`, `del x`               | nothing, the array keeps the memory alive                       |
 | the array is donated (`jax.jit(donate_argnums)`) | the array is deleted, `x` stays intact, no memory is saved      |
-| the array is donated or deleted after `to_torch` | nothing, the tensor keeps the memory alive                      |
+|                                                  | (on an accelerator: JAX writes its result into `x`)             |
+| the array is donated or deleted after `to_torch` | nothing, the tensor keeps the memory alive (on an accelerator:  |
+|                                                  | JAX refuses to have it donated)                                 |
+| array and tensor are dropped while kernels of    | nothing (on an accelerator: JAX may use the memory again before |
+| torch that read the tensor still run             | they have read it; call `torch.cuda.synchronize()` first)       |
 | a mapped file changes (`np.memmap`)              | the array changes; if the file is cut short, the process dies   |
 | many arrays of `DataLoader` workers are kept     | each holds a file descriptor, up to the limit of `ulimit -n`    |
 """
