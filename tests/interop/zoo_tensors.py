@@ -391,6 +391,23 @@ class SplitInput(nn.Module):
         return torch.stack(out, dim=-1)
 
 
+class Squeezes(nn.Module):
+    """Axes taken out where they are of length one, which the batch is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(5, 6)
+        self.out = nn.Linear(6, 1)
+        self.lif = snntorch.Leaky(beta=0.9)
+
+    def forward(self, x):
+        mem, out = self.lif.reset_mem(), []
+        for xt in torch.split(x, 1, dim=1):
+            spk, mem = self.lif(self.fc(xt.squeeze()), mem)
+            out.append(self.out(spk).squeeze())
+        return torch.stack(out, dim=1).squeeze(0), mem.squeeze(axis=(0, 1))
+
+
 LONG = ((6, 3, 5), (6, 2, 5), (8, 3, 5))
 BATCH = ((3, 6, 5), (2, 6, 5), (3, 8, 5))
 IMAGES = ((5, 2, 1, 4, 4), (5, 3, 1, 4, 4), (7, 2, 1, 4, 4))
@@ -417,4 +434,5 @@ CASES = {
     "norse voltages": Case(SumOfMembranes, *LONG, scale=15.0),
     "strongest classes": Case(SortedOutputs, *LONG),
     "split input": Case(SplitInput, *BATCH),
+    "squeezes without an axis": Case(Squeezes, *BATCH),
 }
