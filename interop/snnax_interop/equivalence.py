@@ -166,7 +166,7 @@ def _alone(
     blueprint = converted.blueprint
     first: list[torch.Tensor] = []
     for x, spec in zip(inputs, blueprint.inputs, strict=True):
-        if spec.batch_axis is None or blueprint.keeps_statistics:
+        if spec.batch_axis is None or x.shape[spec.batch_axis] == 1 or blueprint.keeps_statistics:
             return ""
         sample = x.detach().narrow(spec.batch_axis, 0, 1).clone()
         first.append(sample.double() if sample.is_floating_point() else sample)
@@ -188,7 +188,8 @@ def _alone(
     for (name, ref), (_, found) in zip(structure_leaves(tape.result), structure_leaves(result), strict=False):
         if hasattr(ref, "index") and isinstance(found, torch.Tensor):
             several = tape.tensors[ref.index].detach()
-            changed = [axis for axis, size in enumerate(found.shape) if (size,) != several.shape[axis : axis + 1]]
+            sizes = zip(several.shape, found.shape, strict=False)
+            changed = [axis for axis, (size, size_alone) in enumerate(sizes) if size != size_alone]
             expected = several.narrow(changed[0], 0, 1) if len(changed) == 1 else several
             where = f"outputs{name.removeprefix('outputs')}"
             if expected.shape != found.shape:

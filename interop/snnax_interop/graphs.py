@@ -213,7 +213,8 @@ class GraphBuilder:
         filler = _Template(self, twins, source_of, elementwise=op in ELEMENTWISE)
         args, kwargs = filler.arguments()
         if op == "squeeze":
-            args, kwargs = Items((args.items[0], Items(self._squeezed(entry)))), {}
+            squeezed = args.items[0] if args.items else kwargs["input"]
+            args, kwargs = Items((squeezed, Items(self._squeezed(entry)))), {}
         call = Call(tuple(filler.arrays), op, args, tuple(kwargs.items()), tuple(filler.in_axes), (), entry.no_grad)
         self._check_work(entry, call, filler.refs)
         self._check_batch(entry)

@@ -423,7 +423,7 @@ class Squeezes(nn.Module):
         mem, out = self.lif.reset_mem(), []
         for xt in torch.split(x, 1, dim=1):
             spk, mem = self.lif(self.fc(xt.squeeze()), mem)
-            out.append(self.out(spk).squeeze())
+            out.append(torch.squeeze(input=self.out(spk)))
         return torch.stack(out, dim=1).squeeze(0), mem.squeeze(axis=(0, 1))
 
 
