@@ -712,7 +712,7 @@ class InBlockFunction(InBlock):
     ("kind", "path", "name", "line"),
     [
         (Function, "", "fft", "torch.fft.fft(self.fc(x[t])).real"),
-        (InBlockFunction, "extra", "digamma", "return torch.lgamma(x)"),
+        (InBlockFunction, "extra", "digamma", "return torch.digamma(x)"),
     ],
 )
 def test_unknown_functions_are_refused_with_what_is_allowed(kind, path, name, line):
