@@ -128,6 +128,13 @@ class Blueprint:
         leaves = jax.tree.leaves([*graphs, self.after.graph], is_leaf=_is_dropout)
         return any(_is_dropout(leaf) and not leaf.inference for leaf in leaves)
 
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether a batch normalisation of the network is in training."""
+        return any(part.statistics for stage in self.stages for part in (stage, stage.before)) or bool(
+            self.after.statistics
+        )
+
     def without_dropout(self) -> "Blueprint":
         """The same with every dropout off."""
 

@@ -25,6 +25,7 @@ from .outside import outside_call
 from .recording import preserved, record
 from .report import table
 from .tape import Entry, Tape
+from .wrappers import eager
 
 
 # In float64 both sides differ by the order of sums only; a wrong equation is off by far more than either bound.
@@ -52,13 +53,14 @@ class Comparison:
 class EquivalenceReport:
     """What was compared, and how it came out. `silent` names spiking layers that never spiked in this run.
 
-    `vacuous` says why the run proves nothing, where that is so.
+    `vacuous` says why the run proves nothing, where that is so; `alone` what torch does otherwise with a single sample.
     """
 
     comparisons: tuple[Comparison, ...]
     spikes: int
     silent: tuple[str, ...]
     vacuous: str = ""
+    alone: str = ""
 
     @property
     def ok(self) -> bool:
@@ -82,6 +84,8 @@ class EquivalenceReport:
         lines += [f"{each.kind} '{each.name}' differs by {each.difference:.3e}{each.detail}" for each in self.failed]
         if self.silent:
             lines.append(f"silent in this run (their spikes prove nothing): {', '.join(self.silent)}")
+        if self.alone:
+            lines.append(f"on one sample alone, forward {self.alone}; the conversion does as it does for several")
         if self.vacuous:
             lines.append(f"vacuous: {self.vacuous}")
         return "\n".join(lines)
@@ -119,6 +123,7 @@ def check_equivalence(
             double, tape = record_double(
                 module, inputs, outside=converted.blueprint.outside, inputs_require_grad=gradients
             )
+            alone = _alone(module, double, inputs, tape, converted)
         outputs, states, spikes = compiled.result()(*given)
         calls = _neuron_calls(tape, converted, arrays)
         comparisons = _compare_spikes(calls, tape, spikes)
@@ -135,7 +140,7 @@ def check_equivalence(
         vacuous = "no neuron spikes on these inputs; use inputs or weights that make the network spike"
     elif zero:
         vacuous = "all gradients are zero on these inputs"
-    return EquivalenceReport(tuple(comparisons), sum(counted.values()), silent, vacuous)
+    return EquivalenceReport(tuple(comparisons), sum(counted.values()), silent, vacuous, alone)
 
 
 def record_double(
@@ -149,6 +154,49 @@ def record_double(
     with preserved(module), registry.listed(double), _float_is_double():
         call = outside_call(double, len(doubled)) if outside else None
         return double, record(double, doubled, registry, call=call, inputs_require_grad=inputs_require_grad)
+
+
+def _alone(
+    module: torch.nn.Module, double: torch.nn.Module, inputs: Sequence[torch.Tensor], tape: Tape, converted: Converted
+) -> str:
+    """What a module does otherwise with the first sample alone than with all of them, on `tape`; "" where nothing.
+
+    Samples that meet in the statistics of a batch are not compared.
+    """
+    blueprint = converted.blueprint
+    first: list[torch.Tensor] = []
+    for x, spec in zip(inputs, blueprint.inputs, strict=True):
+        if spec.batch_axis is None or x.shape[spec.batch_axis] == 1 or blueprint.keeps_statistics:
+            return ""
+        sample = x.detach().narrow(spec.batch_axis, 0, 1).clone()
+        first.append(sample.double() if sample.is_floating_point() else sample)
+    registry = registry_for(double)
+    call = outside_call(double, len(first)) if blueprint.outside else double
+    try:
+        with (
+            preserved(module),
+            preserved(double),
+            registry.listed(double),
+            eager(),
+            _float_is_double(),
+            torch.no_grad(),
+        ):
+            registry.reset_states(double)
+            result = call(*first)
+    except Exception as error:  # whatever user code raises on a batch size that it was not written for
+        return f"raises {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    for (name, ref), (_, found) in zip(structure_leaves(tape.result), structure_leaves(result), strict=False):
+        if hasattr(ref, "index") and isinstance(found, torch.Tensor):
+            several = tape.tensors[ref.index].detach()
+            sizes = zip(several.shape, found.shape, strict=False)
+            changed = [axis for axis, (size, size_alone) in enumerate(sizes) if size != size_alone]
+            expected = several.narrow(changed[0], 0, 1) if len(changed) == 1 else several
+            where = f"outputs{name.removeprefix('outputs')}"
+            if expected.shape != found.shape:
+                return f"returns {where} of shape {tuple(found.shape)}, and {tuple(several.shape)} for several"
+            if not _compare("output", name, _numpy(expected), _numpy(found), VALUE_TOLERANCE).ok:
+                return f"returns {where} of other values"
+    return ""
 
 
 def structure_leaves(tree: Any, path: str = "") -> list[tuple[str, Any]]:

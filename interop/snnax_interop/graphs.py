@@ -212,6 +212,9 @@ class GraphBuilder:
         axes = network.axes
         filler = _Template(self, twins, source_of, elementwise=op in ELEMENTWISE)
         args, kwargs = filler.arguments()
+        if op == "squeeze":
+            squeezed = args.items[0] if args.items else kwargs["input"]
+            args, kwargs = Items((squeezed, Items(self._squeezed(entry)))), {}
         call = Call(tuple(filler.arrays), op, args, tuple(kwargs.items()), tuple(filler.in_axes), (), entry.no_grad)
         self._check_work(entry, call, filler.refs)
         self._check_batch(entry)
@@ -237,6 +240,14 @@ class GraphBuilder:
             layer = dataclasses.replace(call, out_axes=out_axes)
         prefix = f"{entry.path}." if entry.path else ""
         self._hand_out(entry, self.node(prefix + op, layer, filler.sources))
+
+    def _squeezed(self, entry: Entry) -> tuple[int, ...]:
+        """The axes that a squeeze takes out; the batch is of length one here, and may not be in torch."""
+        given = dict(zip(("input", "dim"), entry.args, strict=False)) | entry.kwargs
+        shape = self.network.runs.tape.shape(given["input"])
+        dims = given.get("dim", given.get("axis"))
+        named = range(len(shape)) if dims is None else dims if isinstance(dims, list | tuple) else (dims,)
+        return tuple(dim % len(shape) for dim in named if shape[dim] == 1)
 
     def _drawn_share(self, entry: Entry) -> float:
         """The share that a dropout function drops; 0 where it is off."""

@@ -95,7 +95,7 @@ def _along(
     number, axis = next(iter(axes.items()))
 
     def attempt(change: Change) -> tuple[OtherLength, bool] | None:
-        """The run, and whether it repeats the same steps; None where the network raises an error."""
+        """The run, and whether it makes the same steps, more or fewer; None where the network raises an error."""
         changed = tuple(change(x, axes[number]) if number in axes else x for number, x in enumerate(inputs))
         try:
             other = Run.of(record(changed))
@@ -105,22 +105,19 @@ def _along(
             raise
         except Exception:  # whatever user code raises on a length that it was not written for
             return None
-        counts = [[segment.count for segment in run.segments] for run in (given, other)]
         sizes = (inputs[number].shape[axis], changed[number].shape[axis])
-        return OtherLength(other, axes, sizes), given.outline == other.outline and counts[0] != counts[1]
+        return OtherLength(other, axes, sizes), given.outline == other.outline
 
-    # More than twice as long, so that a limit beyond the example shows itself; one step more, or less, where that is
-    # too long.
-    for change in (_doubled, _extended, _shortened):
+    # One step more, or less, where more than twice as long is too long.
+    for change in (_beyond, _extended, _shortened):
         outcome = attempt(change)
         if outcome is None:
             continue
         found, same = outcome
+        same = same and any(here != there for here, there in _counts(given, found))
         confirmed = _confirmed(attempt, given, found) if same else None
-        if change is _doubled and not same:
-            # Steps that come in pairs are whole at an even number of further ones.
-            outcome = attempt(_twice)
-            confirmed = None if outcome is None or not outcome[1] else _in_whole_steps(attempt, given, outcome[0])
+        if change is _beyond and not same:
+            confirmed = _grouped(attempt, given, odd=inputs[number].shape[axis] % 2 == 1)
         if confirmed is not None:
             return confirmed, ""
         return None, "converted for exactly this length: at another one, forward does something else than more steps"
@@ -146,6 +143,16 @@ def _confirmed(attempt: Attempt, given: Run, found: OtherLength) -> OtherLength 
         if all(_agrees(attempt, given, rounding, more) for more in (*range(1, divisor), _far(given, divisor))):
             return dataclasses.replace(found, rounds=True)
     return _in_whole_steps(attempt, given, found)
+
+
+def _grouped(attempt: Attempt, given: Run, *, odd: bool) -> OtherLength | None:
+    """The run of steps that come in pairs or threes: they are whole, or leave as many over, at some lengths only."""
+    for change in (_doubled, _twice) if odd else (_twice,):
+        outcome = attempt(change)
+        confirmed = _in_whole_steps(attempt, given, outcome[0]) if outcome is not None and outcome[1] else None
+        if confirmed is not None:
+            return confirmed
+    return None
 
 
 def _in_whole_steps(attempt: Attempt, given: Run, found: OtherLength) -> OtherLength | None:
@@ -194,6 +201,12 @@ def _extended(tensor: torch.Tensor, axis: int) -> torch.Tensor:
 def _shortened(tensor: torch.Tensor, axis: int) -> torch.Tensor:
     """One entry less along an axis, and the others in reverse order."""
     return tensor.flip(axis).narrow(axis, 0, max(tensor.shape[axis] - 1, 1))
+
+
+def _beyond(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    """More than twice as long, so that a limit beyond the example shows itself; even where the example is odd."""
+    longer = _doubled(tensor, axis)
+    return _extended(longer, axis) if tensor.shape[axis] % 2 else longer
 
 
 def _doubled(tensor: torch.Tensor, axis: int) -> torch.Tensor:

@@ -14,8 +14,8 @@ from torch import nn
 from snnax_interop import Converted, from_torch
 
 
-# As given, twice in a row, with another length, with another batch size, and in float64.
-RUNS = 5
+# As given, twice in a row, with another length, with another batch size, in float64, and there on one sample alone.
+RUNS = 6
 
 
 class Hundred(nn.Module):

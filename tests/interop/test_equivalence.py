@@ -153,6 +153,48 @@ def test_a_network_without_a_batch_of_its_own_shape_is_compared_too():
     assert check_equivalence(module, converted, case.inputs((1, 20), seed=8)).ok
 
 
+class Followed(Net):
+    """A network, and what is done to its result."""
+
+    def __init__(self, follow):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.follow = follow
+
+    def forward(self, x):
+        return self.follow(self, super().forward(x)[1])
+
+
+def _only_for_several(net, x):
+    if x.shape[1] == 1:
+        raise ValueError("one sample")
+    return x
+
+
+@pytest.mark.parametrize(
+    ("follow", "what"),
+    [
+        (lambda net, x: x * 2 if x.shape[1] == 1 else x, "returns outputs of other values"),
+        (lambda net, x: [x, x.sum(0)], ""),
+        (
+            lambda net, x: {"a": x, "b": x.squeeze() + 1},
+            "returns outputs['b'] of shape (9, 4), and (9, 3, 4) for several",
+        ),
+        (_only_for_several, "raises ValueError: one sample"),
+        (lambda net, x: net.norm(x[-1]), ""),
+    ],
+    ids=["branch", "same", "shape", "error", "batch statistics"],
+)  # fmt: skip
+def test_what_torch_does_otherwise_on_one_sample_alone_is_said(follow, what):
+    module = Followed(follow)
+    converted = from_torch(module, inputs())
+    report = check_equivalence(module, converted, inputs(1))
+    assert report.ok
+    assert report.alone == what
+    said = f"on one sample alone, forward {what.split(', and')[0]}"
+    assert (said in converted.report.verification) == bool(what)
+
+
 def test_the_default_dtype_and_float_are_torchs_own_again_afterwards(module):
     plain = torch.Tensor.float
     check_equivalence(module, from_torch(module, inputs()), inputs(1))

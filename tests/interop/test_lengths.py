@@ -55,10 +55,11 @@ ANY = {
 }
 
 
+@pytest.mark.parametrize("example", [6, 5])
 @pytest.mark.parametrize("name", ANY)
-def test_what_follows_from_the_length_holds_at_any(name):
+def test_what_follows_from_the_length_holds_at_any(name, example):
     module = network(**ANY[name])
-    converted = from_torch(module, (sequence(6),))
+    converted = from_torch(module, (sequence(example),))
     for length in (6, 7, 9):
         assert_same(module, converted, (sequence(length, batch=2),))
 
@@ -67,6 +68,10 @@ ONE = {
     "a limit": ({"steps": lambda length: range(min(8, length))}, 5),
     "a longer limit": ({"change": lambda x: x * 2 if len(x) > 10 else x}, 5),
     "even lengths": ({"change": lambda x: x * 2 if len(x) % 2 == 0 else x}, 6),
+    "even lengths, from an odd one": ({"change": lambda x: x * 2 if len(x) % 2 == 0 else x}, 5),
+    "multiples of four, from an odd one": ({"change": lambda x: x if len(x) % 4 else x * 2}, 7),
+    "the largest even number": ({"finish": lambda record: torch.stack(record).sum(0) * (len(record) // 2 * 2)}, 5),
+    "whole pairs of steps": ({"finish": lambda record: torch.stack(record[: len(record) // 2 * 2])}, 5),
     "half of it": ({"finish": lambda record: torch.stack(record).sum(0) * (len(record) // 2)}, 6),
     "a fraction to skip": ({"finish": lambda record: torch.stack(record)[int(0.2 * len(record)) :].mean(0)}, 7),
     "a logarithm": ({"finish": lambda record: torch.stack(record) * int(math.log2(len(record)))}, 6),
@@ -86,23 +91,32 @@ def test_what_does_not_is_fixed_to_the_length_of_the_example(name):
             converted(to_jax(sequence(other)))
 
 
-def test_steps_in_pairs_hold_at_lengths_of_whole_pairs():
-    class Pairs(Net):
+@pytest.mark.parametrize(
+    ("period", "example", "others", "wrong", "multiple"),
+    [
+        (2, 6, (8, 12), 7, r"n \+0 is a multiple of 2"),
+        (2, 7, (5, 11), 8, "n -1 is a multiple of 2"),
+        (3, 9, (6, 12), 10, r"n \+0 is a multiple of 3"),
+        (3, 8, (11, 14), 9, "n -2 is a multiple of 3"),
+    ],
+)
+def test_steps_in_groups_hold_at_lengths_that_leave_as_many_over(period, example, others, wrong, multiple):
+    class Groups(Net):
         def forward(self, x):
             mem, record = self.lif.reset_mem(), []
             for t in range(x.shape[0]):
                 spk, mem = self.lif(self.fc(x[t]), mem)
-                mem = mem.detach() if t % 2 else mem
+                mem = mem.detach() if t % period == period - 1 else mem
                 record.append(spk)
             return torch.stack(record)
 
     torch.manual_seed(0)
-    module = Pairs()
-    converted = from_torch(module, (sequence(6),))
-    for length in (6, 8, 12):
+    module = Groups()
+    converted = from_torch(module, (sequence(example),))
+    for length in (example, *others):
         assert_same(module, converted, (sequence(length),))
-    with pytest.raises(ValueError, match=r"is a multiple of 2, found n = 7"):
-        converted(to_jax(sequence(7)))
+    with pytest.raises(ValueError, match=rf"{multiple}, found n = {wrong}"):
+        converted(to_jax(sequence(wrong)))
 
 
 NUMBERS = {

@@ -25,6 +25,7 @@ IMAGE = _random(2, 3, 8, 6)
 SPIKES = (_random(2, 3, 8, 6, seed=5) > 0).astype(np.float64)
 SIGNAL = _random(2, 3, 9)
 MASK = X > 0
+WHOLE = np.arange(-6, 7)
 UNUSUAL = np.where(MASK, np.inf, np.where(Y > 0, np.nan, X))
 
 
@@ -163,6 +164,45 @@ ROWS = [
     ("addcdiv", torch.addcdiv, (X, Y, _positive(4)), {"value": 0.5}),
     ("hypot", torch.hypot, (X, _positive(4)), {}),
     ("atan2", torch.atan2, (X, Y), {}),
+    *((name, getattr(torch, name), (X / 10,), {}) for name in ("asin", "acos", "atanh", "erfinv")),
+    *((name, getattr(torch, name), (X,), {}) for name in ("asinh", "erfc", "deg2rad", "rad2deg", "signbit")),
+    ("acosh", torch.acosh, (_positive(2, 3) + 1,), {}),
+    ("lgamma", torch.lgamma, (_positive(2, 3),), {}),
+    *((name, getattr(torch, name), (X, Y), {}) for name in ("logaddexp", "logaddexp2")),
+    ("xlogy", torch.xlogy, (X, _positive(4)), {}),
+    *((f"bitwise_{name}", getattr(torch, f"bitwise_{name}"), (MASK, Y > 0), {}) for name in ("and", "or", "xor")),
+    *((f"bitwise_{name}", getattr(torch, f"bitwise_{name}"), (WHOLE, 6), {})
+      for name in ("and", "or", "xor", "left_shift", "right_shift")),
+    *(("bitwise_not", torch.bitwise_not, (each,), {}) for each in (MASK, WHOLE)),
+    *(("bucketize", torch.bucketize, (X, np.arange(-2, 3) / 2), {"right": right}) for right in (False, True)),
+    ("inner", torch.inner, (X, Y[0]), {}),
+    ("tensordot", torch.tensordot, (X, Y), {"dims": ((1, 2), (1, 2))}),
+    ("tensordot", torch.tensordot, (X, _random(4, 2)), {"dims": 1}),
+    ("linalg_vecdot", torch.linalg.vecdot, (X, Y), {"dim": 1}),
+    ("cdist", torch.cdist, (X, Y[:, :2]), {}),
+    ("cdist", torch.cdist, (X, X), {"p": 1.0}),
+    ("addmv", torch.addmv, (_random(3), X[0], _random(4)), {"alpha": 2}),
+    *((name, getattr(torch, name), (X,), {"dim": 1}) for name in ("cummax", "cummin", "logcumsumexp")),
+    ("cummax", torch.cummax, (SPIKES[0, 0], -1), {}),
+    ("trace", torch.trace, (X[0],), {}),
+    ("diag", torch.diag, (X[0], 1), {}),
+    ("diag", torch.diag, (X[0, 0],), {}),
+    ("diagonal", torch.diagonal, (X,), {"offset": -1, "dim1": 1, "dim2": 2}),
+    *(("diag_embed", torch.diag_embed, (X,), {"offset": offset, "dim1": 0, "dim2": 2}) for offset in (0, 2, -1)),
+    *(("rot90", torch.rot90, (X, k, (1, 2)), {}) for k in (1, -1)),
+    *((name, getattr(torch, name), (X,), {}) for name in ("fliplr", "flipud")),
+    ("take_along_dim", torch.take_along_dim, (X, np.array([[[2, 0, 2, 1]]]), 1), {}),
+    ("take_along_dim", torch.take_along_dim, (X, np.array([3, 23, 3])), {}),
+    ("scatter", torch.scatter, (X, 1, np.array([[[2, 0], [0, 1]]]), Y[:1, :2, :2]), {}),
+    ("scatter", torch.scatter, (X, -1, np.array([[[3], [0]]])), {"value": 0.5}),
+    ("scatter", torch.scatter, (X, 0, np.array([[[1, 0, 1, 1]]]), 2.0), {}),
+    ("scatter_add", torch.scatter_add, (X, 1, np.array([[[2, 2], [0, 2]]]), Y[:1, :2, :2]), {}),
+    ("index_add", torch.index_add, (X, 1, np.array([2, 0, 2, 2]), _random(2, 4, 4)), {"alpha": 0.5}),
+    ("index_add", torch.Tensor.index_add, (X, -1, np.array([1]), Y[..., :1]), {}),
+    ("column_stack", torch.column_stack, ([X[0, 0], X[0].T],), {}),
+    ("broadcast_tensors", torch.broadcast_tensors, (X, Y[:, :1]), {}),
+    ("vsplit", torch.vsplit, (X, 2), {}),
+    ("dsplit", torch.dsplit, (X, (1, 2)), {}),
     ("copysign", torch.copysign, (X, Y), {}),
     ("heaviside", _undifferentiated(torch.heaviside), (X, Y), {}),
     ("mv", torch.mv, (X[0], _random(4)), {}),
@@ -555,7 +595,9 @@ def test_a_list_over_time_held_as_one_array_joins_as_the_list_does(name, dim):
 @pytest.mark.parametrize(
     ("name", "op"),
     [("__radd__", "add"), ("add_", "add"), ("__iadd__", "add"), ("__getitem__", "getitem"), ("__rtruediv__", "rdiv"),
-     ("__invert__", "logical_not"), ("relu_", "relu"), ("index", "index"), ("isub", "sub"),
+     ("__invert__", "bitwise_not"), ("relu_", "relu"), ("index", "index"), ("isub", "sub"),
+     ("__xor__", "bitwise_xor"), ("__iand__", "bitwise_and"), ("__rshift__", "bitwise_right_shift"), ("greater", "gt"),
+     ("arctan2", "atan2"), ("scatter_", "scatter"),
      ("__floordiv__", "floor_divide"), ("__rfloordiv__", "rfloordiv"), ("__mod__", "remainder")],
 )  # fmt: skip
 def test_spellings_of_one_operation_share_its_name(name, op):
@@ -580,6 +622,7 @@ def test_spellings_of_one_operation_share_its_name(name, op):
         ("linalg_vector_norm", (X, 0.5), {}, "order 0.5"),
         ("one_hot", (np.array([0, 1]),), {}, "name the number"),
         ("repeat_interleave", (X, np.array([1, 2])), {}, "for each element"),
+        ("scatter", (X, 1, np.array([[[0]]]), Y), {"reduce": "add"}, "scatter_add"),
         ("embedding_bag", (np.array([0, 1]), X[0], np.array([0])), {}, "bags of several sizes"),
         ("adaptive_max_pool1d", (SIGNAL, 2, True), {}, "return_indices"),
         ("scaled_dot_product_attention", (X, Y, Y), {"dropout_p": 0.1}, "dropout_p"),

@@ -391,6 +391,42 @@ class SplitInput(nn.Module):
         return torch.stack(out, dim=-1)
 
 
+class Winners(nn.Module):
+    """One neuron at a time spikes, of those near a prototype that have not spiked before."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(5, 6)
+        self.prototypes = nn.Parameter(torch.rand(6, 5))
+        self.lif = snntorch.Leaky(beta=0.9, threshold=0.5)
+
+    def forward(self, x):
+        mem, out = self.lif.reset_mem(), []
+        for t in range(x.size(0)):
+            spk, mem = self.lif(self.fc(x[t]) - torch.cdist(x[t], self.prototypes) / 10, mem)
+            chosen = torch.zeros_like(spk).scatter_(1, mem.argmax(1, keepdim=True), 1.0)
+            out.append(spk * chosen + mem * (~chosen.bool() & torch.greater(mem, 0) ^ (spk > 0)))
+        record = torch.stack(out)
+        return record.cummax(0).values, record.logcumsumexp(0), record.diff(dim=0).signbit().sum(0)
+
+
+class Squeezes(nn.Module):
+    """Axes taken out where they are of length one, which the batch is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(5, 6)
+        self.out = nn.Linear(6, 1)
+        self.lif = snntorch.Leaky(beta=0.9)
+
+    def forward(self, x):
+        mem, out = self.lif.reset_mem(), []
+        for xt in torch.split(x, 1, dim=1):
+            spk, mem = self.lif(self.fc(xt.squeeze()), mem)
+            out.append(torch.squeeze(input=self.out(spk)))
+        return torch.stack(out, dim=1).squeeze(0), mem.squeeze(axis=(0, 1))
+
+
 LONG = ((6, 3, 5), (6, 2, 5), (8, 3, 5))
 BATCH = ((3, 6, 5), (2, 6, 5), (3, 8, 5))
 IMAGES = ((5, 2, 1, 4, 4), (5, 3, 1, 4, 4), (7, 2, 1, 4, 4))
@@ -417,4 +453,6 @@ CASES = {
     "norse voltages": Case(SumOfMembranes, *LONG, scale=15.0),
     "strongest classes": Case(SortedOutputs, *LONG),
     "split input": Case(SplitInput, *BATCH),
+    "one winner": Case(Winners, *LONG),
+    "squeezes without an axis": Case(Squeezes, *BATCH),
 }

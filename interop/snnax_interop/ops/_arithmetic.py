@@ -127,6 +127,41 @@ def lerp(input, end, weight) -> Array:
     return input + weight * (end - input)
 
 
+def tensordot(a, b, dims=2) -> Array:
+    return jnp.tensordot(a, b, dims)
+
+
+def inner(input, other) -> Array:
+    return jnp.inner(input, other)
+
+
+def vecdot(x, y, *, dim=-1) -> Array:
+    return jnp.sum(x * y, axis=dim)
+
+
+def extremum_so_far(running: Callable[..., Array]) -> Callable[..., tuple[Array, Array]]:
+    """`cummax` and `cummin`; the gradient goes to the last of equals, as in torch."""
+
+    def so_far(input, dim):
+        axis = dim % input.ndim
+        found = running(jax.lax.stop_gradient(input), axis=axis)
+        places = jax.lax.broadcasted_iota(jax.dtypes.canonicalize_dtype(jnp.int64), input.shape, axis)
+        where = jax.lax.cummax(jnp.where(input == found, places, 0), axis=axis)
+        return jnp.take_along_axis(input, where, axis), where
+
+    return so_far
+
+
+def logcumsumexp(input, dim) -> Array:
+    return jax.lax.cumlogsumexp(input, axis=dim % input.ndim)
+
+
+def bucketize(input, boundaries, *, out_int32=False, right=False) -> Array:
+    del out_int32
+    found = jnp.searchsorted(boundaries, input, side="right" if right else "left")
+    return found.astype(jax.dtypes.canonicalize_dtype(jnp.int64))
+
+
 def einsum(equation, *operands) -> Array:
     operands = operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
     return jnp.einsum(equation, *operands)

@@ -118,6 +118,11 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False) -> Array:
     return vector_norm(x1 - x2 + eps, p, -1, keepdim)
 
 
+def cdist(x1, x2, p=2.0, compute_mode=None) -> Array:
+    del compute_mode
+    return vector_norm(x1[..., :, None, :] - x2[..., None, :, :], p, -1)
+
+
 def weight_norm(v, g, dim=0) -> Array:
     """`torch._weight_norm`, what the parametrization of that name computes: direction `v`, length `g` along `dim`."""
     axes = tuple(axis for axis in range(v.ndim) if axis != dim % v.ndim or dim == -1)

@@ -202,6 +202,70 @@ def gather(input, dim, index, *, sparse_grad=False) -> Array:
     return jnp.take_along_axis(input[taken], index, axis)
 
 
+def take_along_dim(input, indices, dim=None) -> Array:
+    return jnp.take_along_axis(input, indices, dim)
+
+
+def scatter(input, dim, index, src=None, *, value=None, reduce=None) -> Array:
+    if reduce is not None:
+        raise NotImplementedError(f"reduce={reduce!r}; use scatter_add for sums")
+    source = value if src is None else src
+    return input.at[_places(input, dim, index)].set(_written(source, index))
+
+
+def scatter_add(input, dim, index, src) -> Array:
+    return input.at[_places(input, dim, index)].add(_written(src, index))
+
+
+def _places(input, dim, index) -> tuple[Any, ...]:
+    """Where each index points to: itself along `dim`, its own place along the other axes."""
+    axis = dim % input.ndim
+    own = jnp.meshgrid(*map(jnp.arange, index.shape), indexing="ij", sparse=True)
+    return tuple(index if each == axis else place for each, place in enumerate(own))
+
+
+def _written(source, index) -> Any:
+    """As much of the source as there are indices; a number is written as it is."""
+    return source[tuple(map(slice, index.shape))] if jnp.ndim(source) else source
+
+
+def index_add(input, dim, index, source, *, alpha=1) -> Array:
+    place = (*(slice(None),) * (dim % input.ndim), index)
+    return input.at[place].add(alpha * source)
+
+
+def diagonal(input, offset=0, dim1=0, dim2=1) -> Array:
+    return jnp.diagonal(input, offset, dim1, dim2)
+
+
+def diag_embed(input, offset=0, dim1=-2, dim2=-1) -> Array:
+    size = input.shape[-1] + abs(offset)
+    rows = jnp.arange(input.shape[-1]) + max(-offset, 0)
+    matrix = jnp.zeros((*input.shape[:-1], size, size), input.dtype)
+    matrix = matrix.at[..., rows, rows + offset].set(input)
+    return jnp.moveaxis(matrix, (-2, -1), (dim1, dim2))
+
+
+def rot90(input, k=1, dims=(0, 1)) -> Array:
+    return jnp.rot90(input, k, dims)
+
+
+def column_stack(tensors) -> Array:
+    return jnp.column_stack(list(tensors))
+
+
+def vsplit(input, indices_or_sections) -> tuple[Array, ...]:
+    return tensor_split(input, indices_or_sections, 0)
+
+
+def dsplit(input, indices_or_sections) -> tuple[Array, ...]:
+    return tensor_split(input, indices_or_sections, 2)
+
+
+def broadcast_tensors(*tensors) -> tuple[Array, ...]:
+    return tuple(jnp.broadcast_arrays(*(tensors[0] if isinstance(tensors[0], list | tuple) else tensors)))
+
+
 def index_select(input, dim, index) -> Array:
     return jnp.take(input, index, axis=dim)
 

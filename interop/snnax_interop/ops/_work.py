@@ -64,7 +64,11 @@ def _picked(name: str, rank: int, arguments: Mapping[str, Any]) -> Iterable[int]
 
 WORK: dict[str, Worked] = {
     **dict.fromkeys(("softmax", "log_softmax", "softmin", "cumsum", "cumprod", "normalize", "glu"), _named()),
-    **dict.fromkeys(("sort", "argsort", "diff", "repeat_interleave"), _named()),
+    **dict.fromkeys(("sort", "argsort", "diff", "repeat_interleave", "cummax", "cummin", "logcumsumexp"), _named()),
+    **dict.fromkeys(("take_along_dim", "scatter", "scatter_add", "index_add"), _named()),
+    "rot90": _named("dims"),
+    "fliplr": lambda name, rank, arguments: (1,),
+    "flipud": lambda name, rank, arguments: (0,),
     "roll": _named("dims"),
     "unfold": _named("dimension"),
     "flip": _flipped,
