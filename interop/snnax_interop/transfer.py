@@ -18,6 +18,7 @@ Shared memory stays one memory: convert weights with `copy="always"`, and share 
 | many arrays of `DataLoader` workers are kept    | each holds a file descriptor, up to the limit of `ulimit -n`    |
 """
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def to_jax(
     """
     check_copy(copy)
     counts = statistics or TransferStatistics()
-    places = iter(_places(sharding, tree))
+    places = _places(sharding, tree)
     return jax.tree.map_with_path(
         lambda keys, leaf: _leaf_to_jax(_dotted(keys), leaf, copy, next(places), counts), tree
     )
@@ -245,8 +246,10 @@ def _pass(path: str, leaf: Any, allowed: tuple[type, ...]) -> Any:
     raise refusal(path, found, "arrays, scalars and strings in dicts, lists, tuples and registered types", do)
 
 
-def _places(sharding: PyTree[Sharding | None], tree: PyTree) -> list[Sharding | None]:
+def _places(sharding: PyTree[Sharding | None], tree: PyTree) -> Iterator[Sharding | None]:
     """The sharding of every leaf of `tree`."""
+    if sharding is None or isinstance(sharding, Sharding):
+        return itertools.repeat(sharding)
 
     def is_none(place: Any) -> bool:
         return place is None
@@ -255,7 +258,7 @@ def _places(sharding: PyTree[Sharding | None], tree: PyTree) -> list[Sharding | 
         return [place] * len(jax.tree.leaves(branch))
 
     try:
-        return jax.tree.leaves(jax.tree.map(repeat, sharding, tree, is_leaf=is_none), is_leaf=is_none)
+        return iter(jax.tree.leaves(jax.tree.map(repeat, sharding, tree, is_leaf=is_none), is_leaf=is_none))
     except ValueError as error:
         raise ValueError(
             f"found a tree of shardings that does not fit: {error} Allowed: one sharding, or a tree of them as the "
