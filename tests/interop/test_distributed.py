@@ -144,6 +144,7 @@ PAGE = """
 import sys
 import numpy as np
 import equinox as eqx
+from jax.experimental import multihost_utils
 from pages import DOCS, run_page
 
 names = {"coordinator": sys.argv[1], "num_processes": 2, "folder": sys.argv[2], "process_id": int(sys.argv[3])}
@@ -156,6 +157,17 @@ assert np.abs(np.asarray(before.layers[0].weight) - np.asarray(after.layers[0].w
 arrays = jax.tree.leaves(eqx.filter(after, eqx.is_array))
 assert all(array.is_fully_replicated for array in arrays)
 print("value:", float(page["value"]), *(np.asarray(array).sum() for array in arrays))
+
+# As if the last epoch had been lost: the last code goes on from the checkpoint before, to the same weights
+multihost_utils.sync_global_devices("all have trained")
+if page["process_id"] == 0:
+    page["checkpoints"].path(3).unlink()
+multihost_utils.sync_global_devices("the checkpoint is gone")
+exec((DOCS / "data_parallel.md").read_text().split("```python\\n")[-1].split("```")[0], page)
+again = jax.tree.leaves(eqx.filter(page["model"], eqx.is_array))
+assert page["model"] is not after and page["epoch"] == 3
+for found, expected in zip(again, arrays, strict=True):
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
 """
 
 
