@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 import jax
+from jaxtyping import PyTree
 from torch.utils.data import DataLoader
 
 from ._optional import require
@@ -54,7 +55,7 @@ class JaxLoader:
         self,
         loader: Iterable[Any],
         prefetch: int = 2,
-        sharding: jax.sharding.Sharding | None = None,
+        sharding: PyTree[jax.sharding.Sharding | None] = None,
         *,
         copy: Copy = "if_needed",
         progress: bool = False,
@@ -64,8 +65,8 @@ class JaxLoader:
         - `loader`: a `DataLoader`, or any other iterable of batches that can be iterated anew.
         - `prefetch`: how many batches the thread prepares ahead; the one in its hands and the caller's come on top.
             `0`: no thread, a batch is loaded when it is asked for.
-        - `sharding`: where each batch goes, in parts along its leading axis; on CPU the parts share memory. By default
-            JAX's default device.
+        - `sharding`: where each batch goes, as in `to_jax`; by default JAX's default device. On CPU, parts along the
+            leading axis share memory. Over several processes, a batch of `loader` is the share of this process.
         - `copy`: as in `to_jax`. `"always"` for a loader that writes its next batch into the memory of an earlier one
             (torch's does not), or to keep many batches of worker processes, each of which holds a file descriptor.
         - `progress`: show a bar (needs tqdm).

@@ -28,6 +28,7 @@ Shared memory stays one memory: convert weights with `copy="always"`, and share 
 | many arrays of `DataLoader` workers are kept     | each holds a file descriptor, up to the limit of `ulimit -n`    |
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def to_jax(
     tree: PyTree,
     copy: Copy = "if_needed",
     *,
-    sharding: Sharding | None = None,
+    sharding: PyTree[Sharding | None] = None,
     statistics: TransferStatistics | None = None,
 ) -> PyTree:
     """The same tree with a JAX array for each torch tensor and NumPy array.
@@ -108,12 +109,15 @@ def to_jax(
     - `copy`: `"if_needed"` shares the memory of row-major tensors that are aligned to 64 bytes, and makes one row-major
         copy of others. `"never"` raises instead of copying. `"always"` returns memory that nothing else writes to.
     - `sharding`: where to; by default JAX's default device, and a tensor on an accelerator stays there. On CPU, the
-        shards along the leading axis share memory too.
+        shards along the leading axis share memory too. With devices of other processes, each process passes its share
+        of the array, all of one shape: nothing is exchanged, so that no process knows what the others pass. A tree of
+        shardings may say it for branches of `tree`, such as `[frames, labels]`.
     - `statistics`: counts what was shared and what was copied.
 
     **Raises:** `TransferError` naming the leaf's path: for a dtype that JAX would narrow or does not have; sparse,
     nested, quantised and meta tensors; integers out of range; a copy under `copy="never"`; objects that are no pytree.
-    `ValueError` when a shape does not divide over the sharding, or for another `copy`.
+    `ValueError` when a shape does not divide over the sharding, when that has no device of this process or is a tree
+    that does not fit, or for another `copy`.
 
     **Example:**
 
@@ -129,7 +133,8 @@ def to_jax(
     """
     check_copy(copy)
     counts = statistics or TransferStatistics()
-    return _map(lambda path, leaf: _leaf_to_jax(path, leaf, copy, sharding, counts), tree)
+    places = _places(sharding, tree)
+    return _map(lambda path, leaf: _leaf_to_jax(path, leaf, copy, next(places), counts), tree)
 
 
 def to_torch(tree: PyTree, copy: Copy = "if_needed", *, statistics: TransferStatistics | None = None) -> PyTree:
@@ -193,7 +198,10 @@ def _leaf_to_jax(path: str, leaf: Any, copy: Copy, sharding: Sharding | None, st
             tensor, reason = prepare_tensor(leaf, copy, path)
             start, on_host = tensor.data_ptr(), tensor.device.type == "cpu"
             prepared = as_numpy(tensor) if on_host else jax.dlpack.from_dlpack(tensor)
-        array = jax.device_put(prepared, sharding, may_alias=True)
+        if sharding is None or sharding.is_fully_addressable:
+            array = jax.device_put(prepared, sharding, may_alias=True)
+        else:
+            array = jax.make_array_from_process_local_data(sharding, prepared)
         # Whether JAX shares what it was given is read off the result, not assumed
         total = aliased = 0
         for shard in array.addressable_shards:
@@ -277,17 +285,43 @@ def _pass(path: str, leaf: Any, allowed: tuple[type, ...]) -> Any:
     raise refusal(path, found, "arrays, scalars and strings in dicts, lists, tuples and registered types", do)
 
 
-def _check_divides(path: str, shape: tuple[int, ...], sharding: Sharding) -> None:
+def _places(sharding: PyTree[Sharding | None], tree: PyTree) -> Iterator[Sharding | None]:
+    """The sharding of every leaf of `tree`."""
+    if sharding is None or isinstance(sharding, Sharding):
+        return itertools.repeat(sharding)
+
+    def is_none(place: Any) -> bool:
+        return place is None
+
+    def repeat(place: Sharding | None, branch: PyTree) -> list[Sharding | None]:
+        return [place] * len(jax.tree.leaves(branch))
+
     try:
-        sharding.shard_shape(tuple(shape))
-        fits = not isinstance(sharding, NamedSharding) or len(sharding.spec) <= len(shape)
-    except ValueError:
-        fits = False
-    if not fits:
-        place = f"at '{path}': " if path else ""
+        return iter(jax.tree.leaves(jax.tree.map(repeat, sharding, tree, is_leaf=is_none), is_leaf=is_none))
+    except ValueError as error:
         raise ValueError(
-            f"{place}found shape {tuple(shape)}; allowed: shapes that divide over {sharding}; choose a batch size that "
-            "is a multiple of the number of shards, and DataLoader(drop_last=True) for the last batch"
+            f"found a tree of shardings that does not fit: {error} Allowed: one sharding, or a tree of them as the "
+            "beginning of the tree of arrays; torch's default_collate makes a list of a tuple"
+        ) from error
+
+
+def _check_divides(path: str, shape: tuple[int, ...], sharding: Sharding) -> None:
+    place = f"at '{path}': " if path else ""
+    # Every axis divides over any number of these devices, which shows how many parts of it this process has
+    divisible = (sharding.num_devices,) * len(shape)
+    fits = not isinstance(sharding, NamedSharding) or len(sharding.spec) <= len(shape)
+    indices = sharding.addressable_devices_indices_map(divisible).values() if fits else []
+    if fits and not indices:
+        raise ValueError(
+            f"{place}found {sharding}, where process {jax.process_index()} has no device; allowed: devices of all "
+            "processes that load; make the mesh of jax.devices()"
+        )
+    starts = [{index[axis].start for index in indices if index is not None} for axis in range(len(shape))]
+    if not fits or any(size % len(parts) for size, parts in zip(shape, starts, strict=True)):
+        own = "" if sharding.is_fully_addressable else f"the share of process {jax.process_index()} of "
+        raise ValueError(
+            f"{place}found shape {tuple(shape)}; allowed: shapes that divide over {own}{sharding}; choose a batch size "
+            "that is a multiple of the number of shards, and DataLoader(drop_last=True) for the last batch"
         )
 
 

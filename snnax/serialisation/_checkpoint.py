@@ -35,9 +35,9 @@ def save(path: File, tree: Any, *, metadata: dict[str, Any] | None = None) -> No
     **Arguments:** `path`: of the file; its folder exists. `tree`: any pytree of values; may hold arrays of any shape.
     `metadata`: a dict of JSON values, returned by `read_metadata` without reading the tree.
 
-    **Raises:** `CheckpointError` naming the leaf for arrays that JAX does not have (objects, strings), for
-    `jax.ShapeDtypeStruct` and where two leaves have the same path; and for metadata that JSON would change. `OSError`
-    where the file cannot be written.
+    **Raises:** `CheckpointError` naming the leaf for arrays that JAX does not have (objects, strings), for arrays of
+    which this process holds only parts, for `jax.ShapeDtypeStruct` and where two leaves have the same path; and for
+    metadata that JSON would change. `OSError` where the file cannot be written.
     """
     metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict):
@@ -48,7 +48,7 @@ def save(path: File, tree: Any, *, metadata: dict[str, Any] | None = None) -> No
     for name, spec, leaf in leaves:
         try:
             value, array = encode(spec, leaf)
-        # JAX raises RuntimeError for arrays that were donated, or are on other machines.
+        # JAX raises RuntimeError for arrays that were donated.
         except (TypeError, RuntimeError) as error:
             raise CheckpointError(str(error), file=path, path=name or "the root") from error
         record = {"path": name, "kind": spec.kind, "value": value}
@@ -69,8 +69,9 @@ def load(path: File, like: Any) -> Any:
     its skeleton from `eqx.filter_eval_shape(make_model)`, where arrays are `jax.ShapeDtypeStruct`.
 
     **Returns:** a tree of the structure of `like`, with functions and static fields from there and all values from the
-    file: numpy arrays where `like` has such, JAX arrays (on the default device) where it has JAX arrays or
-    `jax.ShapeDtypeStruct`, numbers where it has numbers.
+    file: numpy arrays where `like` has such, JAX arrays where it has JAX arrays or `jax.ShapeDtypeStruct`, numbers
+    where it has numbers. A JAX array gets the sharding of the one in `like`, or the default device where that was put
+    nowhere. Of several processes each loads the parts for its devices.
 
     **Raises:** `CheckpointError` where the file is damaged, where it is no checkpoint, and where `like` differs from
     what was saved in anything but values. Nothing is cast, dropped or filled in. `FileNotFoundError` without a file.

@@ -1,6 +1,7 @@
 """Leaves that hold values: arrays, typed keys and Python numbers, and how each becomes plain bytes and comes back."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import jax
@@ -53,12 +54,20 @@ def leaf_spec(leaf: Any) -> LeafSpec | None:
 def encode(spec: LeafSpec, leaf: Any) -> tuple[Any, np.ndarray | None]:
     """A leaf of this kind as a JSON value and, of arrays and keys, an array of a dtype that every numpy reads.
 
-    **Raises:** `TypeError` for a `jax.ShapeDtypeStruct` and for dtypes that JAX does not have.
+    **Raises:** `TypeError` for a `jax.ShapeDtypeStruct`, for dtypes that JAX does not have, and for arrays that are not
+    whole in this process.
     """
     if isinstance(leaf, jax.ShapeDtypeStruct):
         raise TypeError("found a jax.ShapeDtypeStruct, expected values; save the arrays themselves")
     if type(leaf) in NUMBERS:
         return encode_number(leaf), None
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        if not leaf.is_fully_replicated:
+            raise TypeError(
+                f"found an array in parts on several processes ({leaf.sharding}), expected one that is whole in this "
+                "process; replicate it in all of them first: jax.device_put(array, NamedSharding(mesh, P()))"
+            )
+        leaf = leaf.addressable_data(0)
     if spec.kind == "key":
         return str(jax.random.key_impl(leaf)), np.asarray(jax.random.key_data(leaf))
     array = np.asarray(leaf, order="C")
@@ -106,7 +115,8 @@ def stored_dtype(leaf: Any) -> tuple[np.dtype, tuple[int, ...]]:
 
 
 def decode(like: Any, extra: Any, array: np.ndarray) -> Any:
-    """The inverse of `encode` for arrays and keys: the values of `array` as the kind of array that `like` is.
+    """The inverse of `encode` for arrays and keys: the values of `array` as the kind of array that `like` is, and where
+    `like` was put.
 
     `extra` is the JSON value of `encode`: for keys the name of the implementation.
 
@@ -118,7 +128,7 @@ def decode(like: Any, extra: Any, array: np.ndarray) -> Any:
         key = jax.random.wrap_key_data(jnp.asarray(array), impl=extra)
         if key.dtype != like.dtype:
             raise ValueError(f"a key of {extra!r} has the dtype {key.dtype}")
-        return key
+        return _placed(like, lambda index: key[index])
     dtype = np.dtype(like.dtype)
     array = array.astype(dtype, copy=False) if dtype.name in NATIVE else array.view(dtype)
     if isinstance(like, np.generic):
@@ -128,4 +138,12 @@ def decode(like: Any, extra: Any, array: np.ndarray) -> Any:
     # Without this, JAX narrows 64 bits to 32 wherever x64 is off. `like` has 64 bits, so they are wanted. And a copy:
     # an array that is donated later must not be the bytes that were read.
     with jax.enable_x64(True):
-        return jnp.array(array)
+        return _placed(like, lambda index: jnp.array(array[index]))
+
+
+def _placed(like: jax.Array | jax.ShapeDtypeStruct, part: Callable[[Any], jax.Array]) -> jax.Array:
+    """An array of which `part` gives any part. What nobody put anywhere stays so: it mixes with arrays of any place."""
+    if like.sharding is None or (isinstance(like, jax.Array) and not like.committed):
+        return part(...)
+    # Each device gets its part, and each process those of its devices
+    return jax.make_array_from_callback(like.shape, like.sharding, part)

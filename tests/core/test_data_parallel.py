@@ -8,6 +8,7 @@ import pytest
 
 
 PROGRAM = """
+import functools
 import sys
 
 import equinox as eqx
@@ -21,17 +22,23 @@ from snnax import engine, snn
 run_with = getattr(engine, sys.argv[1])
 assert jax.device_count() == 8
 keys = jax.random.split(jax.random.key(0), 5)
-model = snn.Sequential(
-    eqx.nn.Conv2d(2, 4, 3, key=keys[0]),
-    snn.BatchNorm(4, axis_name="batch"),
-    snn.LIF((4, 6, 6), [0.9, 0.8], 0.5),
-    snn.MaxPool(2),
-    snn.flatten(),
-    snn.Dropout(0.3),
-    eqx.nn.Linear(36, 8, key=keys[1]),
-    snn.Recurrent(snn.ALIF(8, 0.9, 0.95, scale=0.5), eqx.nn.Linear(8, 8, key=keys[2])),
-    snn.LI(8, 0.9),
-)
+
+
+def make_model(axis_name):
+    return snn.Sequential(
+        eqx.nn.Conv2d(2, 4, 3, key=keys[0]),
+        snn.BatchNorm(4, axis_name=axis_name),
+        snn.LIF((4, 6, 6), [0.9, 0.8], 0.5),
+        snn.MaxPool(2),
+        snn.flatten(),
+        snn.Dropout(0.3),
+        eqx.nn.Linear(36, 8, key=keys[1]),
+        snn.Recurrent(snn.ALIF(8, 0.9, 0.95, scale=0.5), eqx.nn.Linear(8, 8, key=keys[2])),
+        snn.LI(8, 0.9),
+    )
+
+
+model = make_model("batch")
 xs = jax.random.uniform(keys[3], (32, 12, 2, 8, 8))
 
 
@@ -58,8 +65,35 @@ assert all(leaf.sharding.is_fully_replicated and len(leaf.devices()) == 8 for le
 assert min(spikes) > 100, "silent neurons prove nothing"
 assert sum(bool(jnp.any(leaf != 0)) for leaf in leaves) >= len(leaves) - 2, "only mean and variance have no gradient"
 assert jax.tree.structure(found) == jax.tree.structure(expected)
-for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def assert_all_close(found, expected):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+assert_all_close(found, expected)
+
+# Each device takes the gradient of its samples, and only batch normalisation and the mean reach across devices
+params, static = eqx.partition(make_model(("data", "batch")), eqx.is_inexact_array)
+
+
+@jax.jit
+@functools.partial(
+    jax.shard_map,
+    mesh=mesh,
+    in_specs=(PartitionSpec(), PartitionSpec("data"), PartitionSpec("data")),
+    out_specs=PartitionSpec(),
+    check_vma=False,
+)
+def mean_over_devices(params, xs, keys):
+    (value, (_, *spikes)), gradients = value_and_gradients(eqx.combine(params, static), xs, keys)
+    values = jax.lax.pmean((value, eqx.filter(gradients, eqx.is_inexact_array)), "data")
+    return values, jax.lax.psum(spikes, "data")
+
+
+found = mean_over_devices(eqx.filter_shard(params, everywhere), *spread[1:])
+assert_all_close(found, ((expected[0][0], eqx.filter(gradients, eqx.is_inexact_array)), spikes))
 """
 
 

@@ -703,6 +703,48 @@ for step in itertools.count():
 """
 
 
+OVER_DEVICES = """
+import sys
+import jax, numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P, SingleDeviceSharding
+from snnax.serialisation import load, save
+
+mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Auto, AxisType.Auto))
+places = {
+    "parts": NamedSharding(mesh, P("a", "b")),
+    "copies": NamedSharding(mesh, P()),
+    "both": NamedSharding(mesh, P("b")),
+    "another device": SingleDeviceSharding(jax.devices()[2]),
+}
+values = {name: jax.random.normal(jax.random.key(index), (4, 6)) for index, name in enumerate(places)}
+values |= {"keys": jax.random.split(jax.random.key(5), 4), "key": jax.random.key(6), "64 bits": np.arange(8.0)}
+places |= {"keys": NamedSharding(mesh, P("a")), "key": places["copies"], "64 bits": NamedSharding(mesh, P("b"))}
+with jax.enable_x64(True):
+    tree = jax.device_put(values, places)
+    tree["nowhere"] = jax.random.key(7)
+    save(sys.argv[1], tree)
+    zeros = jax.tree.map(lambda leaf: jax.device_put(jax.numpy.zeros_like(leaf), leaf.sharding), tree)
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree)
+zeros["nowhere"] = jax.random.key(0)
+assert tree["64 bits"].dtype == "float64" and not zeros["nowhere"].committed
+for like in (zeros, abstract):
+    found = load(sys.argv[1], like)
+    for name, place in places.items():
+        assert found[name].sharding == place, (name, found[name].sharding)
+        bits = [jax.random.key_data(each) if "key" in name else each for each in (found[name], tree[name])]
+        assert bits[0].dtype == bits[1].dtype and np.asarray(bits[0]).any()
+        np.testing.assert_array_equal(*bits)
+assert not load(sys.argv[1], zeros)["nowhere"].committed
+"""
+
+
+def test_arrays_come_back_to_the_devices_that_they_are_expected_on(tmp_path):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    command = [sys.executable, "-c", OVER_DEVICES, str(tmp_path / "tree.ckpt")]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert process.returncode == 0, process.stderr
+
+
 def test_a_process_that_is_killed_while_it_saves_leaves_a_checkpoint(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     like = {"values": np.zeros(2_000_000, int), "step": 0}
