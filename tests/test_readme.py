@@ -1,6 +1,5 @@
 """The code in README.md runs as it stands there."""
 
-import importlib.util
 import pathlib
 import re
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from snnax import engine, snn
+from tests.scripts import load_script
 
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
@@ -33,10 +33,7 @@ def test_every_python_block_of_the_readme_runs_in_order(capsys):
 
 
 def test_the_tables_are_those_of_the_code():
-    spec = importlib.util.spec_from_file_location("features", README.parent / "docs" / "features.py")
-    assert spec is not None and spec.loader is not None
-    features = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(features)
+    features = load_script(README.parent / "docs" / "features.py")
     written = README.read_text().split(features.START)[1].split(features.END)[0]
     assert written == features.tables(), "run: python docs/features.py --write"
     # Of every public module, and of layers all that are exported.

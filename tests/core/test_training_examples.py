@@ -1,7 +1,5 @@
 """The examples in JAX alone run as a newcomer runs them, in their small form, and load no torch."""
 
-import importlib.util
-import pathlib
 import re
 import subprocess
 import sys
@@ -12,9 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from snnax.serialisation import Checkpoints
-
-
-EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+from tests.scripts import EXAMPLES, load_example
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +23,6 @@ def standard_promotion():
     """The schedules of optax mix integers and floats, which the other tests of the core forbid."""
     with jax.numpy_dtype_promotion("standard"):
         yield
-
-
-def load_example(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def check_figure(path):

@@ -2,8 +2,6 @@
 
 import collections
 import functools
-import importlib.util
-import pathlib
 import subprocess
 import sys
 
@@ -19,19 +17,16 @@ from torch.utils.data import DataLoader, Subset
 
 from snnax.events import Events, frames_by_count, frames_by_time, time_surfaces, voxel_grid
 from snnax_interop import JaxLoader, PackEvents, TransferError, to_jax
+from tests.scripts import load_example
 
 
-EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "train_nmnist_events.py"
 SENSOR = (34, 34, 2)
 WORKERS: dict = {"multiprocessing_context": "forkserver", "timeout": 60}
 
 
 @functools.cache
 def example():
-    spec = importlib.util.spec_from_file_location(EXAMPLE.stem, EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("train_nmnist_events")
 
 
 @pytest.fixture(scope="module")

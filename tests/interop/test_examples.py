@@ -1,16 +1,19 @@
 """The example scripts run as a newcomer runs them, in their small form."""
 
-import importlib.util
-import pathlib
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
 
-
-EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+from snnax.serialisation import Checkpoints
+from tests.scripts import EXAMPLES, load_example
 
 
 @pytest.fixture
@@ -20,14 +23,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def load_example(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -53,3 +48,43 @@ def test_migrating_from_snntorch_ends_with_equal_predictions_and_a_figure(tmp_pa
     height, width, _ = (pixels := imread(path)).shape
     assert width > height > 400
     assert 0.01 < np.mean(pixels[..., :3].min(-1) < 0.5) < 0.5
+
+
+def test_a_run_on_events_that_was_killed_resumes_to_the_same_weights_to_the_bit(tmp_path):
+    def start(name, *options):
+        script, folder = EXAMPLES / "train_nmnist_events.py", tmp_path / name
+        command = [sys.executable, str(script), "--smoke", "--output", str(folder), *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True), folder
+
+    def finish(name, *options):
+        process, folder = start(name, *options)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        return out, err, folder
+
+    out, err, folder = finish("whole")
+    assert re.search(r"^data: 192 SYNTHETIC recordings to train on, 64 held out", out, re.MULTILINE)
+    assert re.search(r"^trained: 12 steps in .* [1-9]\d+ bytes shared, 0 copied$", out, re.MULTILINE)
+    # Chance is 10 %, with a standard deviation of 4 %
+    assert float(re.search(r"^test accuracy: ([\d.]+)%$", out, re.MULTILINE)[1]) > 30
+    assert re.search(r"epoch 1: .*loss=\d", err)
+    height, width, _ = (pixels := imread(folder / "figure.png")).shape
+    assert width > height > 400
+    assert 0.01 < np.mean(pixels[..., :3].min(-1) < 0.5) < 0.5
+
+    # kill -9 in the middle of the first epoch, which has six steps
+    shutil.copytree(folder / "synthetic", tmp_path / "killed" / "synthetic")
+    process, killed = start("killed")
+    checkpoints, deadline = Checkpoints(killed / "checkpoints"), time.monotonic() + 300
+    while checkpoints.latest() is None and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    step = checkpoints.latest()
+    assert step is not None and step < 6
+    resumed, _, _ = finish("killed", "--resume")
+    assert re.search(rf"^resumed: after training step {step}$", resumed, re.MULTILINE)
+    assert re.search(rf"^trained: {12 - step} steps", resumed, re.MULTILINE)
+    [before, after] = [re.search(r"^weights: sha256 (\w+)$", each, re.MULTILINE)[1] for each in (out, resumed)]
+    assert before == after
