@@ -30,6 +30,8 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
+from .workers import WorkerBatches
+
 
 # They draw from their `generator` or from their own seed and epoch
 _SELF_CONTAINED = (
@@ -61,7 +63,11 @@ class Epochs:
         """The batches of one epoch. `first` is 0: without a seed there is no way to skip the same batches again."""
         del first
         _set_epoch(self.loader, epoch)
-        return iter(self.loader)
+        return self._iterator()
+
+    def _iterator(self) -> Iterator[Any]:
+        source = iter(self.loader)
+        return WorkerBatches(source) if isinstance(self.loader, DataLoader) and self.loader.num_workers else source
 
 
 class ReplayedEpochs(Epochs):
@@ -119,7 +125,7 @@ class IndexedEpochs(Epochs):
         _set_epoch(self._original, epoch)
         self._generator.manual_seed(_torch_seed(self.seed, epoch, _ORDER))
         self._order.epoch, self._order.first = epoch, first
-        return iter(self.loader)
+        return self._iterator()
 
 
 def epochs_of(loader: Iterable[Any], seed: int | None) -> Epochs:

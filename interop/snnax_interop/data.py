@@ -7,6 +7,7 @@ The thread holds no reference to the iterator that the caller sees. So the end o
 left by `break` or an exception, collected - ends the thread.
 """
 
+import operator
 import weakref
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -113,7 +114,7 @@ class JaxLoader:
         self.prefetch = prefetch
         self.sharding = sharding
         self.copy: Copy = copy
-        self.seed = seed
+        self.seed = None if seed is None else operator.index(seed)  # a state goes into a JSON file
         self.progress = progress
         self.statistics = TransferStatistics()
         """What was shared and what was copied, over all epochs."""

@@ -5,7 +5,7 @@ import multiprocessing.context
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -80,6 +80,27 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+class WorkerBatches(Iterator[Any]):
+    """The batches of worker processes, with an error that says so when one of them has died.
+
+    Torch says so too, unless it meets the broken connection before it hears of the death.
+    """
+
+    def __init__(self, source: Iterator[Any]):
+        self._source = source
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._source)
+        except (ConnectionError, EOFError) as error:
+            if str(error).startswith("Caught "):
+                raise  # of the dataset, handed on by its worker
+            raise RuntimeError(
+                "a DataLoader worker exited unexpectedly before its batch was received: it was killed (out of memory?) "
+                f"or crashed; found {type(error).__name__}; load with num_workers=0 to see an error of the dataset"
+            ) from error
 
 
 def warn_of_fork(loader: Any, *, stacklevel: int) -> None:

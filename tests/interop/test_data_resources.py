@@ -41,7 +41,7 @@ def check_constant(loader: JaxLoader, batch_bytes: int) -> None:
     # The files of worker batches come and go with those that are prepared ahead
     assert max(files) - min(files) <= 2 * (loader.prefetch + 4)
     assert len(set(threads)) == 1
-    assert max(memory) - min(memory) < len(loader) * batch_bytes / 20
+    assert max(memory) - min(memory) < 2e6  # half of the batches are 8 MB or more
 
 
 def test_ten_thousand_batches_take_constant_memory_and_files():
@@ -73,6 +73,8 @@ class Trouble(Dataset):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.kind == "hanging":
                 time.sleep(100)
+            if self.kind == "no network":
+                raise ConnectionResetError("by the server")
             if self.kind == "full disk":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "cache.h5")
         return torch.ones(3)
@@ -89,8 +91,9 @@ def no_worker_is_left() -> bool:
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
-        ("killed", RuntimeError, r"DataLoader worker \(pid.*(killed by signal: Killed|exited unexpectedly)"),
+        ("killed", RuntimeError, r"DataLoader worker .*exited unexpectedly"),
         ("hanging", RuntimeError, r"DataLoader timed out after 3 seconds"),
+        ("no network", ConnectionResetError, r"(?s)Caught ConnectionResetError in DataLoader worker.*by the server"),
         ("full disk", OSError, r"(?s)Caught OSError in DataLoader worker process 0.*in __getitem__.*No space left"),
     ],
 )
