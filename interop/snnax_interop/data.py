@@ -198,8 +198,8 @@ class JaxLoader:
     def __repr__(self) -> str:
         length = _length(self.loader)
         source = type(self.loader).__name__ + ("" if length is None else f" of {length} batches")
-        options = f"prefetch={self.prefetch}, sharding={self.sharding}, copy={self.copy!r}, progress={self.progress}"
-        return f"JaxLoader({source}, {options})"
+        names = ("prefetch", "sharding", "copy", "seed", "progress")
+        return f"JaxLoader({source}, {', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def __getstate__(self) -> dict[str, Any]:
         """For `copy` and `pickle`: a loader with the same next epoch, without the iterators and workers of this one."""

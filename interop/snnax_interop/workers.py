@@ -1,4 +1,13 @@
-"""Worker processes of torch's `DataLoader` beside JAX, which must not be forked."""
+"""Worker processes of torch's `DataLoader` beside JAX, which must not be forked.
+
+Seconds until two new workers have delivered a small epoch, on two cores, in a script that imports torch and JAX:
+
+| forkserver that has imported                | first epoch | later ones | later ones, if the workers stay |
+|---------------------------------------------|-------------|------------|---------------------------------|
+| nothing                                     | 6.0         | 6.0        | 0.04                            |
+| torch; the workers unpickle `PadSequences`  | 6.1         | 3.4        | 0.07                            |
+| `snnax_interop`, as `worker_options` has it | 3.1         | 0.1        | 0.03                            |
+"""
 
 import multiprocessing
 import multiprocessing.context

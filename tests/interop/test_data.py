@@ -390,7 +390,9 @@ def test_nested_batches_of_strings_and_numbers_keep_their_structure():
 
 def test_repr_names_the_loader_and_the_options():
     shown = repr(JaxLoader(DataLoader(TEN, batch_size=4), prefetch=1))
-    assert shown == ("JaxLoader(DataLoader of 3 batches, prefetch=1, sharding=None, copy='if_needed', progress=False)")
+    assert shown == (
+        "JaxLoader(DataLoader of 3 batches, prefetch=1, sharding=None, copy='if_needed', seed=None, progress=False)"
+    )
     assert repr(JaxLoader(Endless())).startswith("JaxLoader(Endless, prefetch=2")
 
 

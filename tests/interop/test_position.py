@@ -247,7 +247,7 @@ if __name__ == "__main__":
 
 
 def through_workers(kind: str) -> JaxLoader:
-    options = worker_options(2, preload=["snnax_interop", "pytest"], timeout=60)
+    options = worker_options(2, timeout=60)
     if kind == "stream":
         return JaxLoader(stream(size=20, **options | {"persistent_workers": False}), seed=11)
     return JaxLoader(shuffled(size=20, **options), seed=11)
