@@ -117,7 +117,7 @@ def train(options: argparse.Namespace) -> None:
     dataset = TensorDataset(*map(torch.from_numpy, (images[:num_training], labels[:num_training])))
     sampler = DistributedSampler(dataset, num_processes, process, drop_last=True)
     loader = DataLoader(dataset, BATCH_SIZE // num_processes, sampler=sampler, drop_last=True)
-    batches = JaxLoader(loader, sharding=NamedSharding(mesh, P("batch")))
+    batches = JaxLoader(loader, sharding=NamedSharding(mesh, P("batch")), seed=0)
 
     model, optimizer_state = initialise(jax.random.key(0), NamedSharding(mesh, P()))
     checkpoints = Checkpoints(options.checkpoints)
@@ -125,6 +125,7 @@ def train(options: argparse.Namespace) -> None:
     if options.resume:
         first, (model, optimizer_state) = checkpoints.restore((model, optimizer_state))
         multihost_utils.assert_equal(first, "the processes see different checkpoints")
+        batches.epoch = first
     elif process == 0:
         for step in checkpoints.steps():  # of an earlier run: a new one must not take them for its own
             checkpoints.path(step).unlink()
@@ -132,7 +133,6 @@ def train(options: argparse.Namespace) -> None:
         print(f"{num_processes} processes, {jax.device_count()} devices, {num_training} digits; after epoch {first}")
 
     for epoch in range(first, options.epochs):
-        sampler.set_epoch(epoch)
         history = []
         for each in batches:
             model, optimizer_state, values = train_step(mesh, model, optimizer_state, *each)

@@ -6,6 +6,7 @@ from ._optional import require as _require
 _require("torch", "interop")
 
 from .checkpoints import load_state_dict as load_state_dict  # noqa: E402
+from .collation import PadSequences as PadSequences  # noqa: E402
 from .convert import from_torch as from_torch  # noqa: E402
 from .converted import Converted as Converted, state_dict as state_dict  # noqa: E402
 from .data import JaxLoader as JaxLoader  # noqa: E402
@@ -29,3 +30,4 @@ from .hyperparameters import (  # noqa: E402
 from .report import ConversionReport as ConversionReport  # noqa: E402
 from .states import hidden_states as hidden_states  # noqa: E402
 from .transfer import to_jax as to_jax, to_torch as to_torch  # noqa: E402
+from .workers import worker_options as worker_options  # noqa: E402

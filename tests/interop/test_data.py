@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from jax.sharding import NamedSharding
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from snnax_interop import data
 from snnax_interop.data import JaxLoader
@@ -345,9 +345,54 @@ def test_length_is_that_of_the_loader_or_a_type_error():
     assert [batch.shape for batch in stream] == [(4,), (2,)]
 
 
+def test_every_sample_of_a_dataset_is_a_batch():
+    dataset = TensorDataset(torch.arange(3.0), torch.arange(3))
+    batches = JaxLoader(dataset)
+    assert len(batches) == 3
+    for _ in range(2):
+        assert [(x.item(), y.item()) for x, y in batches] == [(0, 0), (1, 1), (2, 2)]
+    stream = JaxLoader(Stream())
+    assert [[batch.item() for batch in stream] for _ in range(2)] == [[0, 1, 2, 3, 4, 5]] * 2
+
+
+def test_a_map_style_dataset_ends_with_its_length():
+    class WithoutEnd(Dataset):
+        def __getitem__(self, index):
+            return torch.full((2,), float(index))
+
+    with pytest.raises(TypeError, match=r"a WithoutEnd, a map-style dataset without length; allowed: .*__len__"):
+        JaxLoader(WithoutEnd())
+    WithoutEnd.__len__ = lambda self: 3  # pyright: ignore[reportAttributeAccessIssue]
+    assert [batch.tolist() for batch in JaxLoader(WithoutEnd())] == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_what_can_be_iterated_once_is_refused_the_second_time():
+    batches = JaxLoader(iter([torch.ones(2), torch.ones(2)]))
+    assert len(list(batches)) == 2
+    with pytest.raises(ValueError, match=r"found a list_iterator, which can be iterated once; allowed: .*__iter__"):
+        iter(batches)
+
+
+def test_what_is_no_iterable_is_refused():
+    # The first is what a user sees, the second what the type checker of the test run raises
+    with pytest.raises(TypeError, match=r"(?s)found a int; allowed: a DataLoader|loader.*Iterable"):
+        JaxLoader(5)
+
+
+def test_nested_batches_of_strings_and_numbers_keep_their_structure():
+    samples = [{"x": (torch.ones(2), [index, 0.5]), "name": f"n{index}", "none": None} for index in range(3)]
+    (first, last) = JaxLoader(DataLoader(samples, batch_size=2, collate_fn=list))
+    assert [sample["name"] for sample in [*first, *last]] == ["n0", "n1", "n2"]
+    assert [sample["x"][1] for sample in [*first, *last]] == [[0, 0.5], [1, 0.5], [2, 0.5]]
+    assert isinstance(last[0]["x"][0], jax.Array)
+    assert last[0]["none"] is None
+
+
 def test_repr_names_the_loader_and_the_options():
     shown = repr(JaxLoader(DataLoader(TEN, batch_size=4), prefetch=1))
-    assert shown == ("JaxLoader(DataLoader of 3 batches, prefetch=1, sharding=None, copy='if_needed', progress=False)")
+    assert shown == (
+        "JaxLoader(DataLoader of 3 batches, prefetch=1, sharding=None, copy='if_needed', seed=None, progress=False)"
+    )
     assert repr(JaxLoader(Endless())).startswith("JaxLoader(Endless, prefetch=2")
 
 
