@@ -27,6 +27,7 @@ import numpy as np
 import optax
 import tonic
 from matplotlib.figure import Figure
+from numpy.lib.recfunctions import unstructured_to_structured
 from scipy import ndimage
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader
@@ -83,7 +84,7 @@ def film(
         events.append(np.stack([x, y, times, crossed[y, x] > 0], axis=1))
     joined = np.concatenate(events)
     joined = joined[np.argsort(joined[:, 2], kind="stable")]
-    return np.rec.fromarrays(joined.T, names="x,y,t,p").view(np.ndarray)
+    return unstructured_to_structured(joined, np.dtype([(name, int) for name in "xytp"]))
 
 
 def write_synthetic(folder: pathlib.Path, num_train: int, num_test: int, seed: int = 0) -> None:
@@ -172,7 +173,8 @@ def main(argv: list[str] | None = None) -> None:
     if folder is None:
         folder = options.output / "synthetic"
         write_synthetic(folder, *((192, 64) if options.smoke else (1200, 300)))
-    training, test = NMNIST(str(folder), train=True), NMNIST(str(folder), train=False)
+    training: Any = NMNIST(str(folder), train=True)
+    test: Any = NMNIST(str(folder), train=False)
     kind = "SYNTHETIC recordings" if options.data is None else "recordings"
     print(f"data: {len(training)} {kind} to train on, {len(test)} held out, in {folder}")
 
