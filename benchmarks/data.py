@@ -1,11 +1,11 @@
 """From recordings on disk to frames on the device: Tonic's frames, copied or shared, and events that become frames.
 
 All read the same N-MNIST recordings through Tonic's class and a torch DataLoader, take turns in one run, and end with
-float32 frames `(time, batch, 2, 34, 34)` in JAX:
+frames `(time, batch, 2, 34, 34)` in JAX:
 
-- (a) `ToFrame`, `PadTensors`, a copy of the batch by NumPy
-- (b) the same through `JaxLoader`, which shares its memory
-- (c) `PackEvents` and `JaxLoader`; `frames_by_time` makes the frames within `jit`
+- (a) `ToFrame`, `PadTensors`, a copy of the batch by NumPy; float32, as `PadTensors` makes them
+- (b) the same through `JaxLoader`, which shares its memory, and loads the next batches in a thread
+- (c) `PackEvents` and `JaxLoader`; `frames_by_time` makes the frames within `jit`; int16, as those of `ToFrame`
 
 The second table: how long a training step of 20 ms waits for its batch. The step is a compiled function that leaves the
 processor idle, as one on an accelerator does. "20 ms, idle" and "20 ms, busy" are loaders that alone take as long as
@@ -61,7 +61,7 @@ class Timed(IterableDataset):
 
 @jax.jit
 def binned(events: Events) -> jax.Array:
-    return frames_by_time(events, NUM_STEPS, WINDOW)
+    return frames_by_time(events, NUM_STEPS, WINDOW, dtype=jnp.int16)
 
 
 @jax.jit
@@ -82,13 +82,12 @@ class Path:
     def __init__(self, name: str, folder: str, workers: int):
         frames = name != "c"
         dataset = NMNIST(folder, transform=ToFrame(NMNIST.sensor_size, time_window=WINDOW) if frames else None)
-        collate = PadTensors(batch_first=False) if frames else PackEvents(NMNIST.sensor_size, capacity=8192)
+        collate = PadTensors(batch_first=False) if frames else PackEvents(NMNIST.sensor_size)
         options: Any = {"multiprocessing_context": "forkserver", "persistent_workers": True} if workers else {}
         self.loader = DataLoader(
             dataset, BATCH_SIZE, drop_last=True, collate_fn=collate, num_workers=workers, **options
         )
         self.name = name
-        self.statistics = None
 
     def batches(self, prefetch: int) -> Iterator[tuple[jax.Array, int, int]]:
         """Frames on the device, bytes that went there, and how many of them were copied on the host."""
@@ -111,7 +110,7 @@ def epoch(path: Path, limit: int) -> tuple[float, float, float]:
     """Seconds, bytes moved and bytes copied on the host, per batch."""
     count, moved, copied = 0, 0, 0
     start = time.perf_counter()
-    for frames, more, copies in path.batches(prefetch=0):
+    for frames, more, copies in path.batches(prefetch=2):
         jax.block_until_ready(frames)
         count, moved, copied = count + 1, moved + more, copied + copies
         if count == limit:

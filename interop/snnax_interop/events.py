@@ -20,9 +20,9 @@ _INT32 = np.iinfo(np.int32)
 class PackEvents:
     """Collates samples that have recordings anywhere in their tuples, lists and dicts.
 
-    Each recording becomes part of an `Events` with torch tensors `(batch, events)`, which `JaxLoader` and `to_jax` turn
-    into one with JAX arrays, without a copy. Labels that are Python or NumPy integers become int32, which JAX takes as
-    it is, or int64 if int32 does not hold them. All else goes to torch's `default_collate`.
+    Each recording becomes part of an `Events` with a torch tensor `(batch, 2, events)`, which `JaxLoader` and `to_jax`
+    turn into one with a JAX array, without a copy. Labels that are Python or NumPy integers become int32, which JAX
+    takes as it is, or int64 if int32 does not hold them. All else goes to torch's `default_collate`.
 
     What is expected of a recording, and what is refused, is said at `snnax.events.pack`.
 
@@ -75,7 +75,7 @@ class PackEvents:
         first = samples[0]
         if _is_recording(first):
             events = pack(samples, self.sensor_size, self.capacity, origin=self.origin, sort=self.sort)
-            return Events(torch.from_numpy(events.t), torch.from_numpy(events.address), events.shape)
+            return Events(torch.from_numpy(events.data), events.shape)
         if isinstance(first, Mapping):
             return {name: self._collate([sample[name] for sample in samples]) for name in first}
         if isinstance(first, tuple | list):

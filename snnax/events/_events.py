@@ -17,12 +17,20 @@ class Events(eqx.Module):
     event-driven layer never run backwards.
     """
 
-    t: Any
-    """Integer times `(..., events)`, in the unit of the recording; microseconds in most data sets."""
-    address: Any
-    """Where in `shape`, as an index into the flattened array, row by row; -1 for padding. `(..., events)`."""
+    data: Any
+    """`(..., 2, events)`, integers: `t` and `address`. One array, as each costs a transfer of its own."""
     shape: tuple[int, ...] = eqx.field(static=True)
     """Of one frame: `(polarity, height, width)`, or `(polarity, width)` of a sensor without y."""
+
+    @property
+    def t(self) -> Any:
+        """Times `(..., events)`, in the unit of the recording; microseconds in most data sets."""
+        return self.data[..., 0, :]
+
+    @property
+    def address(self) -> Any:
+        """Where in `shape`, as an index into the flattened array, row by row; -1 for padding. `(..., events)`."""
+        return self.data[..., 1, :]
 
     @property
     def valid(self) -> Bool[Array, "... events"]:

@@ -42,7 +42,7 @@ def frames_by_time(
     **Example:**
 
     >>> from snnax.events import Events
-    >>> events = Events(t=jnp.array([10, 11, 25, 25]), address=jnp.array([0, 0, 2, -1]), shape=(1, 3))
+    >>> events = Events(jnp.array([[10, 11, 25, 25], [0, 0, 2, -1]]), shape=(1, 3))
     >>> frames_by_time(events, steps=2, window=10, dtype=jnp.int16).tolist()
     [[[2, 0, 0]], [[0, 0, 1]]]
     """
@@ -78,7 +78,7 @@ def frames_by_count(
     **Example:**
 
     >>> from snnax.events import Events
-    >>> events = Events(t=jnp.array([10, 11, 25, 26]), address=jnp.array([0, 0, 2, 1]), shape=(1, 3))
+    >>> events = Events(jnp.array([[10, 11, 25, 26], [0, 0, 2, 1]]), shape=(1, 3))
     >>> frames_by_count(events, steps=2, count=3, dtype=jnp.int16).tolist()
     [[[2, 0, 1]], [[0, 1, 0]]]
     """

@@ -20,7 +20,7 @@ def pack(
     origin: Literal["first"] | int = 0,
     sort: bool = False,
 ) -> Events:
-    """A batch of recordings as two int32 arrays `(batch, events)` of NumPy, aligned so that JAX takes them uncopied.
+    """A batch of recordings as an int32 array `(batch, 2, events)` of NumPy, aligned so that JAX takes it uncopied.
 
     **Arguments:**
 
@@ -57,8 +57,7 @@ def pack(
         raise ValueError("some recordings of the batch have a field y and some have none; pack them apart")
     longest = max(map(len, recordings), default=0)
     room = _room(longest) if capacity is None else capacity
-    t = _aligned((len(recordings), room))
-    address = _aligned((len(recordings), room))
+    data = _aligned((len(recordings), 2, room))
     for number, recording in enumerate(recordings):
         count = len(recording)
         if count > room:
@@ -66,15 +65,16 @@ def pack(
                 f"recording {number} has {count} events, and capacity is {room}; give more room, or None for as much "
                 "as each batch needs"
             )
-        times = _times(number, recording, origin)
+        times = _times(recording, origin)
         if count and np.any(times[1:] < times[:-1]):
             recording, times = _sorted(number, recording, times, sort)
-        t[number, :count] = _check_times(number, times)
-        t[number, count:] = times[-1] if count else 0
-        address[number, :count] = _addresses(number, recording, width, height, polarities)
-        address[number, count:] = -1
+        t, address = data[number]
+        t[:count] = _check_times(number, times)
+        t[count:] = times[-1] if count else 0
+        address[:count] = _addresses(number, recording, width, height, polarities)
+        address[count:] = -1
     shape = (polarities, width) if flat == {True} else (polarities, height, width)
-    return Events(t, address, shape)
+    return Events(data, shape)
 
 
 def _check_sensor(sensor_size: Any) -> tuple[int, int, int]:
@@ -111,8 +111,13 @@ def _check_fields(number: int, recording: Any, height: int) -> None:
             )
 
 
-def _times(number: int, recording: np.ndarray, origin: Literal["first"] | int) -> np.ndarray:
-    times = recording["t"]
+def _column(recording: np.ndarray, name: str) -> np.ndarray:
+    """A field by itself: all that follows takes a third of the time where the values lie side by side."""
+    return np.ascontiguousarray(recording[name], recording.dtype[name].newbyteorder("="))
+
+
+def _times(recording: np.ndarray, origin: Literal["first"] | int) -> np.ndarray:
+    times = _column(recording, "t")
     if origin == 0 or not len(times):
         return times
     # 64 bits: a time minus its origin need not fit a narrower type
@@ -148,20 +153,22 @@ def _addresses(number: int, recording: np.ndarray, width: int, height: int, pola
         address *= size
         if name not in fields or not len(recording):
             continue
-        values = recording[name]
-        low, high = values.min(), values.max()
+        values = _column(recording, name)
         if name == "p" and size == 1:
-            if low != high:
+            if values.min() != values.max():
                 raise ValueError(
-                    f"recording {number} has both polarities {low} and {high}; sensor_size says that it has 1"
+                    f"recording {number} has both polarities {values.min()} and {values.max()}; sensor_size says that "
+                    "it has 1"
                 )
             continue
-        if low < 0 or high >= size:
+        # Read as unsigned, negative numbers are the largest: one pass instead of two
+        if values.view(f"u{values.itemsize}").max() >= size:
+            low, high = values.min(), values.max()
             raise ValueError(
                 f"recording {number} has {name} from {low} to {high}; allowed on this sensor: 0 to {size - 1}"
                 + (" (map -1 to 0)" if name == "p" and low == -1 else "; check sensor_size")
             )
-        np.add(address, values, out=address, casting="unsafe")  # the range is checked
+        address += values.astype(np.int32)
     return address
 
 

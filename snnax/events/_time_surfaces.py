@@ -32,7 +32,7 @@ def time_surfaces(
     **Example:**
 
     >>> from snnax.events import Events
-    >>> events = Events(t=jnp.array([0, 5, 15]), address=jnp.array([0, 0, 1]), shape=(1, 2))
+    >>> events = Events(jnp.array([[0, 5, 15], [0, 0, 1]]), shape=(1, 2))
     >>> (100 * time_surfaces(events, steps=2, window=10, tau=5.0)).round().tolist()
     [[[37.0, 0.0]], [[5.0, 37.0]]]
     """

@@ -31,7 +31,7 @@ def voxel_grid(events: Events, steps: int, *, dtype: DTypeLike = jnp.float32) ->
     **Example:**
 
     >>> from snnax.events import Events
-    >>> events = Events(t=jnp.array([0, 3, 8]), address=jnp.array([2, 1, 0]), shape=(2, 2))
+    >>> events = Events(jnp.array([[0, 3, 8], [2, 1, 0]]), shape=(2, 2))
     >>> voxel_grid(events, steps=4).squeeze().tolist()
     [[1.0, 0.0], [0.0, -0.5], [0.0, -0.5], [0.0, 0.0]]
     """
@@ -45,7 +45,8 @@ def voxel_grid(events: Events, steps: int, *, dtype: DTypeLike = jnp.float32) ->
     pixels = events.shape[1:]
     t, address = jnp.asarray(events.t), jnp.asarray(events.address)
     positive = address >= math.prod(pixels)
-    unsigned = Events(t, jnp.where(positive, address - math.prod(pixels), address), pixels)
+    address = jnp.where(positive, address - math.prod(pixels), address)
+    unsigned = Events(jnp.stack([t, address], axis=-2), pixels)
     size = cells(name, unsigned, steps)
     since = t - t[..., :1]
     # Continuous in the position, so that rounding it does not matter; an integer product could overflow

@@ -98,9 +98,9 @@ def test_a_sensor_without_y_or_polarity():
 def test_room_grows_in_few_sizes_and_is_aligned(longest, room):
     events = pack([recording(longest), recording(3)], SENSOR)
     assert events.t.shape == (2, room)
-    assert events.t.ctypes.data % 64 == events.address.ctypes.data % 64 == 0
-    array = jax.device_put(events.t, may_alias=True)
-    assert array.unsafe_buffer_pointer() == events.t.ctypes.data
+    assert events.data.ctypes.data % 64 == 0
+    array = jax.device_put(events.data, may_alias=True)
+    assert array.unsafe_buffer_pointer() == events.data.ctypes.data
     assert pack([recording(3)], SENSOR, capacity=3).t.shape == (1, 3)
 
 
@@ -238,7 +238,7 @@ def test_counts_stop_at_the_largest_of_their_type_and_never_wrap(dtype, count, m
 
 def test_a_recording_alone_is_binned_as_within_a_batch():
     events = pack([recording(80), recording(60, 1)], SENSOR)
-    alone = Events(events.t[1], events.address[1], events.shape)
+    alone = Events(events.data[1], events.shape)
     for binning in (
         lambda events: frames_by_time(events, 5, 100),
         lambda events: frames_by_count(events, 5, 10),

@@ -11,4 +11,4 @@ def test_the_code_of_the_page_runs(tmp_path, capsys):
     page = run_page(DOCS / "data.md", folder=str(tmp_path))
     assert page["counts"].tolist() == page["events"].count.tolist()
     assert min(page["counts"].tolist()) >= 200
-    assert "92928 bytes shared, 0 copied" in capsys.readouterr().out
+    assert "92544 bytes shared, 0 copied" in capsys.readouterr().out

@@ -310,7 +310,7 @@ def altered(**fields):
     (altered(t=-1), {}, ValueError, "recording 1 is not sorted by time: event 3 is at -1"),
     (altered(t=-1), {"sort": True}, ValueError, "recording 1 has times from -1 to .*origin=\"first\""),
     (np.concatenate([SAMPLE] * 2), {"sort": True, "capacity": 32}, ValueError, "recording 1 has 40 events"),
-    (torch.ones(3), {}, TypeError, "recording 1 is Tensor; allowed: a structured array|parameter 'recordings'"),
+    (torch.ones(3), {}, TypeError, "recording 1 is Tensor; allowed: a structured array|'recordings'"),
 ])  # fmt: skip
 def test_bad_recordings_surface_through_the_loader(bad, options, error, message, workers):
     pack, extra = PackEvents(SENSOR, **options), WORKERS if workers else {}
