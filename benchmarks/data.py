@@ -30,7 +30,7 @@ from tonic.transforms import ToFrame
 from torch.utils.data import DataLoader, IterableDataset
 
 from snnax.events import Events, frames_by_time
-from snnax_interop import JaxLoader, PackEvents
+from snnax_interop import JaxLoader, PackEvents, worker_options
 
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "examples"))
@@ -83,10 +83,8 @@ class Path:
         frames = name != "c"
         dataset = NMNIST(folder, transform=ToFrame(NMNIST.sensor_size, time_window=WINDOW) if frames else None)
         collate = PadTensors(batch_first=False) if frames else PackEvents(NMNIST.sensor_size)
-        options: Any = {"multiprocessing_context": "forkserver", "persistent_workers": True} if workers else {}
-        self.loader = DataLoader(
-            dataset, BATCH_SIZE, drop_last=True, collate_fn=collate, num_workers=workers, **options
-        )
+        options = worker_options(workers)
+        self.loader = DataLoader(dataset, BATCH_SIZE, drop_last=True, collate_fn=collate, **options)
         self.name = name
 
     def batches(self, prefetch: int) -> Iterator[tuple[jax.Array, int, int]]:

@@ -11,7 +11,8 @@ FOLDER holds `NMNIST/Train/<digit>/*.bin` and `NMNIST/Test/<digit>/*.bin`, all r
 al. 2015, doi:10.3389/fnins.2015.00437). Without `--data` the files are SYNTHETIC, in the same format: the 8x8 digits
 of scikit-learn before a simulated camera that moves as the one of N-MNIST did.
 
-With 1000 training and 100 test recordings of N-MNIST, a full run (the defaults) classifies 98 of the 100.
+With 1000 training and 100 test recordings of N-MNIST, a full run (the defaults) classifies 99 of the 100, and 97 to 100
+with other seeds.
 """
 
 import argparse
@@ -102,14 +103,14 @@ def write_synthetic(folder: pathlib.Path, num_train: int, num_test: int, seed: i
 
 
 def make_model(key: jax.Array) -> snn.Sequential:
-    """No bias in the convolutions: batch normalisation would take it away again."""
+    """Batch normalisation over whole sequences: running statistics of single steps would be those of the last ones."""
     key1, key2, key3 = jax.random.split(key, 3)
     return snn.Sequential(
         eqx.nn.Conv2d(2, 16, 5, 2, use_bias=False, key=key1),
-        snn.BatchNorm(16, axis_name="batch"),
+        snn.BatchNorm(16, axis_name="batch", statistics="sequence"),
         snn.LIF((16, 15, 15), 0.8),
         eqx.nn.Conv2d(16, 32, 5, 2, use_bias=False, key=key2),
-        snn.BatchNorm(32, axis_name="batch"),
+        snn.BatchNorm(32, axis_name="batch", statistics="sequence"),
         snn.LIF((32, 6, 6), 0.8),
         snn.flatten(),
         eqx.nn.Linear(32 * 6 * 6, 10, key=key3),
@@ -164,10 +165,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--save-every", type=int, default=20, help="training steps from one checkpoint to the next")
     parser.add_argument("--output", type=pathlib.Path, default=FOLDER, help="for checkpoints, figure, synthetic files")
     parser.add_argument("--seed", type=int, default=0, help="of the weights, the order and the shifts")
-    parser.add_argument("--smoke", action="store_true", help="two epochs on few recordings, for CI")
+    parser.add_argument("--smoke", action="store_true", help="five epochs on few recordings, for CI")
     options = parser.parse_args(argv)
     if options.smoke:
-        options.epochs, options.save_every = 2, 2
+        options.epochs, options.save_every = 5, 2
 
     folder = options.data
     if folder is None:

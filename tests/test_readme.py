@@ -15,7 +15,7 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 
 def test_every_python_block_of_the_readme_runs_in_order(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     names: dict[str, Any] = {"__name__": "readme"}
     values = []
     for block in blocks:
@@ -28,6 +28,7 @@ def test_every_python_block_of_the_readme_runs_in_order(capsys):
     for each in (same, too):
         np.testing.assert_allclose(each[-1][:900], outs[-1][:900], rtol=1e-4, atol=1e-5)
     assert outs[1].sum() > 0 and np.any(outs[-1][899]) and not np.any(outs[-1][900:])
+    assert names["frames"].shape == (3, 2, 2, 2, 2) and names["frames"].sum() == 3
     shown = capsys.readouterr().out
     assert "lif1" in shown and "snntorch.Leaky" in shown
 

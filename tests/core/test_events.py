@@ -99,7 +99,7 @@ def test_room_grows_in_few_sizes_and_is_aligned(longest, room):
     events = pack([recording(longest), recording(3)], SENSOR)
     assert events.t.shape == (2, room)
     assert events.data.ctypes.data % 64 == 0
-    array = jax.device_put(events.data, may_alias=True)
+    array = jax.device_put(events.data, jax.devices("cpu")[0], may_alias=True)
     assert array.unsafe_buffer_pointer() == events.data.ctypes.data
     assert pack([recording(3)], SENSOR, capacity=3).t.shape == (1, 3)
 
