@@ -97,9 +97,61 @@ assert_all_close(found, ((expected[0][0], eqx.filter(gradients, eqx.is_inexact_a
 """
 
 
-@pytest.mark.parametrize("engine", ["layerwise", "checkpointed"])
-def test_a_batch_on_eight_devices_gives_the_gradients_of_one(engine):
+# Events that are spread over devices are binned where they are, when `vmap` maps over them and within `shard_map`
+EVENTS = """
+import re
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from snnax.events import frames_by_count, frames_by_time, pack, time_surfaces, voxel_grid
+
+assert jax.device_count() == 8
+rng = np.random.default_rng(0)
+recordings = [np.zeros(count, [(name, int) for name in "xytp"]) for count in range(100, 116)]
+for recording in recordings:
+    for name, size in (("x", 6), ("y", 5), ("p", 2), ("t", 1000)):
+        recording[name] = rng.integers(0, size, len(recording))
+events = pack(recordings, (6, 5, 2), sort=True)
+mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+spread = jax.device_put(events, NamedSharding(mesh, PartitionSpec("data")))
+assert {shard.data.shape for shard in spread.data.addressable_shards} == {(2, 2, 256)}
+
+
+def by_device(binning):
+    specs = PartitionSpec("data"), PartitionSpec(None, "data")
+    return jax.shard_map(binning, mesh=mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False)
+
+
+for binning in (
+    lambda events: frames_by_time(events, 7, 100),
+    lambda events: frames_by_count(events, 7),
+    lambda events: voxel_grid(events, 7),
+    lambda events: time_surfaces(events, 7, 100, 300.0),
+):
+    expected = np.asarray(binning(events))
+    assert np.count_nonzero(expected) > 1000
+    for spread_out in (jax.vmap(binning, out_axes=1), by_device(binning)):
+        compiled = jax.jit(spread_out).lower(spread).compile()
+        assert not re.search(r" (all-|collective-|reduce-scatter)[a-z-]*[(]", compiled.as_text())
+        found = compiled(spread)
+        assert {shard.data.shape[1] for shard in found.addressable_shards} == {2}
+        np.testing.assert_allclose(found, expected, rtol=0, atol=5e-6)  # float32
+"""
+
+
+def run_on_eight_devices(program, *arguments):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_ENABLE_X64": "1"}
-    command = [sys.executable, "-c", PROGRAM, engine]
+    command = [sys.executable, "-c", program, *arguments]
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("engine", ["layerwise", "checkpointed"])
+def test_a_batch_on_eight_devices_gives_the_gradients_of_one(engine):
+    run_on_eight_devices(PROGRAM, engine)
+
+
+def test_events_on_eight_devices_are_binned_where_they_are():
+    run_on_eight_devices(EVENTS)
