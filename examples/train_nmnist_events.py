@@ -171,6 +171,8 @@ def main(argv: list[str] | None = None) -> None:
         options.epochs, options.save_every = 5, 2
 
     folder = options.data
+    if folder is not None and folder.name == "NMNIST":
+        folder = folder.parent  # Tonic asks for the one above
     if folder is None:
         folder = options.output / "synthetic"
         write_synthetic(folder, *((192, 64) if options.smoke else (1200, 300)))

@@ -84,7 +84,8 @@ def prepare_array(array: np.ndarray, copy: Copy, path: str) -> tuple[np.ndarray,
     native = array.dtype.newbyteorder("=")
     refuse_mask(path, array)
     if native not in TO_TORCH:
-        raise refusal(path, found, ", ".join(_NAMES), "cast it, or pass the fields of a structured array one by one")
+        do = "cast it, or pass the fields of a structured array one by one (events: DataLoader(collate_fn=PackEvents))"
+        raise refusal(path, found, ", ".join(_NAMES), do)
     source = np.asarray(array)
     after = _canonical(native, path, found)
     reason = _reason(
