@@ -229,6 +229,15 @@ def test_closing_wakes_a_caller_that_waits_in_another_thread():
     assert results == ["ended"]
 
 
+@pytest.fixture
+def interruptible():
+    """Tests that run in the background may ignore what Ctrl-C sends."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_waiting_for_a_batch_ends_the_thread():
     release = threading.Event()
 

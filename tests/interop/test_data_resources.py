@@ -124,7 +124,8 @@ def test_frames_of_nan_and_infinity_pass_unchanged():
 
 
 INTERRUPTED = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore it
 sys.path.insert(0, sys.argv[1])
 from test_data_resources import Trouble
 from snnax_interop import JaxLoader, worker_options
