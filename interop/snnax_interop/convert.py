@@ -8,25 +8,27 @@ from typing import Any, Literal
 
 import torch
 
-from .assembly import assemble
-from .axes import Run, Runs
-from .blueprint import InputSpec
-from .converted import Converted
-from .equivalence import check_equivalence, record_double
+from .converters.arrays import is_held, torch_dtype_name
+from .converters.hooks import refuse_unseen
+from .converters.leaf import Registry
+from .converters.parameters import Weights
+from .converters.surrogates import Surrogates, check_surrogates
 from .errors import EquivalenceError, LengthError, RecordingError, TransferError
 from .frameworks import registry_for
-from .fusion import extended, fused
-from .hooks import refuse_unseen
-from .leaf import Registry
-from .network import NetworkBuilder
-from .outside import outside_call
-from .purity import Kept, check_deterministic
-from .recording import preserved, record, run_once
-from .surrogates import Surrogates, check_surrogates
-from .tape import Tape
-from .variation import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
-from .weights import Weights, is_held, torch_dtype_name
-from .wrappers import signature
+from .loops.join import extended, fused
+from .loops.run import Run, Runs
+from .lower.assemble import assemble
+from .lower.lowering import NetworkBuilder
+from .runtime.converted import Converted
+from .runtime.plan import InputSpec
+from .symbols.probe import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
+from .trace.caller_loop import outside_call
+from .trace.determinism import Kept, check_deterministic
+from .trace.isolation import preserved
+from .trace.recorder import record, run_once
+from .trace.tape import Tape
+from .trace.unwrap import signature
+from .verify.equivalence import check_equivalence, record_double
 
 
 LoopPlace = Literal["inside", "outside", "auto"]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from snnax_interop import JaxLoader, PadSequences, collation, worker_options
+from snnax_interop import JaxLoader, PadSequences, worker_options
+from snnax_interop.data import padding
 from snnax_interop.transfer import TransferStatistics, to_jax
 
 
@@ -201,6 +202,6 @@ def test_workers_pad_and_name_the_sample_that_is_too_long():
 
 
 def test_the_example_in_the_documentation_runs():
-    results = doctest.testmod(collation)
+    results = doctest.testmod(padding)
     assert results.attempted == 5
     assert results.failed == 0

@@ -26,8 +26,8 @@ from torch_networks import CASES
 
 from snnax import snn
 from snnax_interop import Converted, WeightMappingError, from_torch, state_dict, to_jax
-from snnax_interop.equivalence import _double, _float_is_double
 from snnax_interop.frameworks import registry_for
+from snnax_interop.verify.equivalence import _double, _float_is_double
 
 
 VALUE_TOLERANCE = 1e-10  # relative to the largest magnitude of an array: float64 sums in another order

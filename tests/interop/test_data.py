@@ -18,8 +18,7 @@ import torch
 from jax.sharding import NamedSharding
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from snnax_interop import data
-from snnax_interop.data import JaxLoader
+from snnax_interop.data import JaxLoader, loader as data
 from snnax_interop.errors import MissingDependencyError, TransferError
 from snnax_interop.transfer import TransferStatistics
 

@@ -20,7 +20,7 @@ from test_convert import VALUE_TOLERANCE, difference, tensors_of
 from torch import nn
 
 from snnax_interop import InteropError, from_torch
-from snnax_interop.equivalence import _double, _float_is_double
+from snnax_interop.verify.equivalence import _double, _float_is_double
 
 
 @dataclasses.dataclass(frozen=True)

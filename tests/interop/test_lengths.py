@@ -9,7 +9,7 @@ from test_convert import assert_same
 from torch import nn
 
 from snnax_interop import from_torch, to_jax
-from snnax_interop.progressions import Fraction, Length, fit_progression
+from snnax_interop.ir.formulas import Fraction, Length, fit_progression
 
 
 class Net(nn.Module):

@@ -16,7 +16,7 @@ from test_convert import VALUE_TOLERANCE, difference, tensors_of
 from torch import nn
 
 from snnax_interop import Converted, convert, from_torch
-from snnax_interop.converted import Frozen
+from snnax_interop.runtime.slots import Frozen
 
 
 SHAPE = (5, 3, 5)

@@ -28,9 +28,10 @@ from snnax_interop import (
     state_dict,
     to_jax,
 )
-from snnax_interop.call import Form
+from snnax_interop.converters.context import Site
+from snnax_interop.converters.parameters import Weights
 from snnax_interop.frameworks.spikingjelly import LEAVES, RECORDED
-from snnax_interop.weights import Site, Weights
+from snnax_interop.nodes.call import Form
 
 
 N = 6

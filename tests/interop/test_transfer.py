@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from snnax_interop import transfer
 from snnax_interop.errors import TransferError
-from snnax_interop.transfer import TransferStatistics, to_jax, to_torch
+from snnax_interop.transfer import TransferStatistics, to_jax, to_torch, trees as transfer
 
 
 Pair = namedtuple("Pair", ["first", "second"])

@@ -14,9 +14,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.masked import masked_tensor
 
-from snnax_interop import transfer
 from snnax_interop.errors import InteropError, TransferError
-from snnax_interop.transfer import to_jax, to_torch
+from snnax_interop.transfer import to_jax, to_torch, trees as transfer
 
 
 @dataclass

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset, get_worker_info
 
-from snnax_interop import JaxLoader, worker_options, workers
+from snnax_interop import JaxLoader, worker_options
+from snnax_interop.data import workers
 
 
 def collate_with_jax(samples) -> tuple:

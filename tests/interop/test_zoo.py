@@ -18,8 +18,8 @@ from test_convert import assert_same, run_torch, tensors_of
 from torch import nn
 
 from snnax_interop import Converted, from_torch
-from snnax_interop.equivalence import _double, _float_is_double
 from snnax_interop.frameworks import registry_for
+from snnax_interop.verify.equivalence import _double, _float_is_double
 
 
 GROUPS = [zoo_time, zoo_loops, zoo_state, zoo_memory, zoo_joined, zoo_structure, zoo_tensors, zoo_layers, zoo_wild]

@@ -7,7 +7,7 @@ import importlib
 
 import torch
 
-from ..leaf import Registry
+from ..converters.leaf import Registry
 
 
 # The top-level package of a module's class, and the file here that knows it.

@@ -10,11 +10,11 @@ from torch import nn
 
 from snnax import snn
 
-from ..dropout import FeatureDropout
-from ..leaf import Leaf
+from ..converters.context import Site
+from ..converters.leaf import Leaf
+from ..nodes.dropout import FeatureDropout
+from ..nodes.wrappers import ChannelsSecond
 from ..ops import ELEMENTWISE, conv_padding
-from ..steps import ChannelsSecond
-from ..weights import Site
 
 
 def _with_parameters(make: Callable[[jax.Array], Any], site: Site, shapes: dict[str, Any]) -> Any:

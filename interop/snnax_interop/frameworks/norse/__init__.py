@@ -29,9 +29,9 @@ from norse.torch.module import coba_lif, lif_ex as lif_ex_module, lif_mc_refrac,
 
 from snnax import snn
 
-from ...hooks import off_diagonal_gradient
-from ...leaf import Leaf, NeuronCall, Recorded
-from ...weights import Site
+from ...converters.context import Site
+from ...converters.leaf import Leaf, NeuronCall, Recorded
+from ...nodes.markers import off_diagonal_gradient
 from . import _neurons as neurons
 from ._parameters import Parameters, is_fixed, is_fixed_zero
 from ._recurrence import recurrence

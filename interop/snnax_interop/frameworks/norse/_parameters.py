@@ -9,8 +9,8 @@ from jaxtyping import Array
 
 from snnax import snn, surrogate
 
-from ...leaf import Leaf
-from ...weights import Site, neuron_shape
+from ...converters.context import Site, neuron_shape
+from ...converters.leaf import Leaf
 from ._surrogates import METHODS
 
 

@@ -8,8 +8,8 @@ from jaxtyping import Array
 
 from snnax import snn
 
+from ...converters.context import Site
 from ...ops import OPS
-from ...weights import Site
 
 
 class Recurrence(snn.AbstractFunction):

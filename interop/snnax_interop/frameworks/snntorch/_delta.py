@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 from snnax import snn
 from snnax.surrogate import AbstractSurrogate
 
+from ...converters.context import Site
+from ...converters.leaf import Leaf, NeuronCall
 from ...errors import RecordingError
-from ...leaf import Leaf, NeuronCall
-from ...weights import Site
 from ._neuron import SHARED_OPTIONS, check_parameter
 from ._surrogates import surrogate_of
 

@@ -7,7 +7,7 @@ import torch
 
 from snnax import snn
 
-from ...weights import Site
+from ...converters.context import Site
 from ._neuron import check_parameter, decay, delay_options, firing_options, neuron_leaf, reset_of
 
 

@@ -9,8 +9,8 @@ import snntorch
 
 from snnax import snn
 
-from ...leaf import Leaf
-from ...weights import Site
+from ...converters.context import Site
+from ...converters.leaf import Leaf
 from ._neuron import firing_options, neuron_leaf, reset_of
 
 

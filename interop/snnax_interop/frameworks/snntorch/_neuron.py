@@ -8,9 +8,9 @@ import torch
 
 from snnax import snn
 
+from ...converters.context import Site, neuron_shape
+from ...converters.leaf import Leaf, NeuronCall
 from ...errors import RecordingError
-from ...leaf import Leaf, NeuronCall
-from ...weights import Site, neuron_shape
 from ._quantiser import quantiser_of
 from ._surrogates import surrogate_of
 

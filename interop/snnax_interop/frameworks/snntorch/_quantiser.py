@@ -4,7 +4,7 @@ from typing import Any
 
 from snnax import snn
 
-from ...leaf import Leaf
+from ...converters.leaf import Leaf
 
 
 def quantiser_of(module: Any, path: str, leaf: Leaf) -> snn.Quantiser | None:

@@ -9,9 +9,9 @@ from snntorch._neurons import rleaky, rsynaptic
 
 from snnax import snn
 
-from ...call import Form
-from ...leaf import Leaf
-from ...weights import Site, neuron_shape
+from ...converters.context import Site, neuron_shape
+from ...converters.leaf import Leaf
+from ...nodes.call import Form
 from ..pytorch import LEAVES as LAYERS
 from ._neuron import decay, delay_options, firing_options, neuron_leaf, reset_of
 

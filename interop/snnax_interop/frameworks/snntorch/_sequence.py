@@ -13,8 +13,8 @@ from jaxtyping import Array
 
 from snnax import snn
 
-from ...leaf import Leaf, Part, SequenceCall
-from ...weights import Site
+from ...converters.context import Site
+from ...converters.leaf import Leaf, Part, SequenceCall
 from ..pytorch import LEAVES as LAYERS
 from ._neuron import check_parameter
 from ._quantiser import quantiser_of

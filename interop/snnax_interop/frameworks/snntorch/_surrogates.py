@@ -9,9 +9,9 @@ import snntorch
 
 from snnax import surrogate
 
-from ...custom_functions import recorded_surrogate
-from ...leaf import Leaf
-from ...weights import Site
+from ...converters.context import Site
+from ...converters.leaf import Leaf
+from ...trace.autograd_functions import recorded_surrogate
 
 
 class Heaviside(surrogate.AbstractSurrogate):

@@ -2,7 +2,7 @@
 
 from spikingjelly.activation_based import layer, neuron
 
-from ...leaf import Recorded
+from ...converters.leaf import Recorded
 from ._memory import reset
 
 

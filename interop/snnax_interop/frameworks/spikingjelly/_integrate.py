@@ -7,8 +7,8 @@ from spikingjelly.activation_based import neuron
 
 from snnax import snn
 
-from ...leaf import Leaf
-from ...weights import Site
+from ...converters.context import Site
+from ...converters.leaf import Leaf
 from ._neuron import SHARED_OPTIONS, firing_options, neuron_leaf, number, reset_of, starting_at, time_constant
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from snnax import snn
 
-from ...leaf import FoldedCall, Leaf, Part, SequenceCall
-from ...weights import Site
+from ...converters.context import Site
+from ...converters.leaf import FoldedCall, Leaf, Part, SequenceCall
 from ..pytorch import LEAVES as LAYERS
 
 

@@ -11,8 +11,8 @@ from jaxtyping import Array
 
 from snnax import snn
 
-from ...leaf import Leaf, NeuronCall, Part, SequenceCall
-from ...weights import Site
+from ...converters.context import Site
+from ...converters.leaf import Leaf, NeuronCall, Part, SequenceCall
 from ._decay import TimeConstant
 from ._memory import read, taken
 from ._surrogates import surrogate_of

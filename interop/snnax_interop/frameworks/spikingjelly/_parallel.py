@@ -14,8 +14,8 @@ from spikingjelly.activation_based import neuron
 from snnax import snn
 from snnax.surrogate import AbstractSurrogate
 
-from ...leaf import Leaf
-from ...weights import Site
+from ...converters.context import Site
+from ...converters.leaf import Leaf
 from ._surrogates import surrogate_of
 
 

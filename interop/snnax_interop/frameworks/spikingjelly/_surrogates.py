@@ -16,8 +16,8 @@ from spikingjelly.activation_based import surrogate as theirs
 
 from snnax import snn, surrogate
 
-from ...leaf import Leaf
-from ...weights import Site
+from ...converters.context import Site
+from ...converters.leaf import Leaf
 
 
 class PiecewiseExp(surrogate.AbstractSurrogate):

@@ -10,8 +10,8 @@ from spikingjelly.activation_based import layer
 
 from snnax import snn
 
-from ...leaf import Leaf
-from ...weights import Site
+from ...converters.context import Site
+from ...converters.leaf import Leaf
 from ._layers import layer_leaf
 from ._neuron import neuron_leaf
 

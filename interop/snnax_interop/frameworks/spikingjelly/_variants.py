@@ -14,11 +14,11 @@ from torch import nn
 from snnax import snn
 from snnax.surrogate import NoGradient
 
-from ...call import Call, Form, Input, Items
-from ...leaf import Leaf
+from ...converters.context import Site
+from ...converters.leaf import Leaf
+from ...nodes.call import Call, Form, Input, Items
 from ...ops import ELEMENTWISE, op_name
-from ...tape import base_name
-from ...weights import Site
+from ...trace.tape import base_name
 from ..pytorch import LEAVES as LAYERS
 from ._decay import TimeConstant
 from ._integrate import build_lif
