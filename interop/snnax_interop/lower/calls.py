@@ -13,7 +13,7 @@ import torch
 from snnax import snn
 
 from ..errors import InteropError, LengthError, RecordingError, UnsupportedModuleError
-from ..ir.formulas import Fraction, Length
+from ..ir.sizes import Size, SizeRatio
 from ..loops.roll import PerStep, moving_subscript, outputs_of
 from ..nodes.call import Call, Form, Held, Input, Items, LengthValue, Slice, StepList
 from ..nodes.dropout import DRAWING, dropout_layer
@@ -475,7 +475,7 @@ class _Template:
         lengths = self.network.runs.lengths
         if a == c or lengths is None:
             return a
-        kind = Length if isinstance(a, int) and isinstance(c, int) else Fraction
+        kind = Size if isinstance(a, int) and isinstance(c, int) else SizeRatio
         formula = kind.fit((a, c), lengths)
         if formula is None:
             what = f"a number depends on the length: {a} with {lengths[0]} steps, {c} with {lengths[1]}"

@@ -9,7 +9,8 @@ from ..converters.context import Site
 from ..converters.parameters import Weights
 from ..converters.surrogates import Surrogates
 from ..errors import LengthError, RecordingError
-from ..ir.formulas import Length, Table, fit_progression
+from ..ir.formulas import StepTable, fit_steps
+from ..ir.sizes import Size
 from ..loops.lists import Part, parts_of
 from ..loops.roll import Moment, Produced, Sliced, is_same, outputs_of
 from ..loops.run import Axes, Runs
@@ -166,8 +167,8 @@ class NetworkBuilder:
     def schedule(self, values: Sequence[Any], there: Sequence[Any]) -> tuple:
         """The key of numbers that change from step to step."""
         if self.runs.lengths is None:
-            return ("schedule", Table(tuple(values)))
-        found = fit_progression([values, there])
+            return ("schedule", StepTable(tuple(values)))
+        found = fit_steps([values, there])
         if found is None:
             shown = ", ".join(str(value) for value in list(values)[:4])
             raise LengthError(f"the numbers {shown}... follow no rule that is known for other lengths")
@@ -353,16 +354,16 @@ class NetworkBuilder:
             source if part.stride > 0 else builder.node("reversed", call_of("getitem", Slice(None, None, -1)), [source])
         )
 
-    def length(self, segment: int) -> Length:
+    def length(self, segment: int) -> Size:
         """How many time steps a segment has.
 
         **Raises:** `LengthError` when that does not follow from the length of the inputs.
         """
         counts = self._counts(segment)
         lengths = self.runs.lengths
-        found = Length(0, counts[0]) if lengths is None else Length.fit(counts, lengths, exact=self.runs.whole)
+        found = Size(0, counts[0]) if lengths is None else Size.fit(counts, lengths, exact=self.runs.whole)
         if found is None and lengths is not None and self.runs.rounds:
-            found = Length.rounding(counts, lengths)
+            found = Size.rounding(counts, lengths)
         if found is None:
             raise LengthError(f"the loop runs {counts[0]} and {counts[1]} steps at the lengths {lengths}")
         return found
