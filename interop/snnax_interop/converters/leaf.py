@@ -91,6 +91,8 @@ class Leaf:
       a first state, the neuron starts from its own, where `starts_itself`.
     - `live`: the options that the module reads at every call, so that setting them has an effect.
     - `free`: options that `forward` may set, since the built layer does not depend on them.
+    - `run`: a call by torch itself. Of a neuron one time step, `run(module, input, state) -> (output, state)`, where
+      None in the place of a field, or of all, is the state that it starts with.
     - `remark`: what of a module would surprise its user, and is kept: a warning and a note in the report.
     """
 
@@ -115,6 +117,7 @@ class Leaf:
     starts_itself: Callable[[Any], bool] = lambda module: True
     live: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
+    run: Callable[..., Any] = lambda module, *args, **kwargs: module(*args, **kwargs)
 
     @property
     def name(self) -> str:

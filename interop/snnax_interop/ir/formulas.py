@@ -1,6 +1,7 @@
 """Numbers that depend on the time step, as formulas that hold at any length."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 

@@ -12,7 +12,7 @@ from ..errors import LengthError, RecordingError
 from ..ir.formulas import StepTable, fit_steps
 from ..ir.sizes import Size
 from ..loops.lists import Part, parts_of
-from ..loops.roll import Moment, Produced, Sliced, is_same, outputs_of
+from ..loops.roll import BodyValue, Scanned, ValueAtStep, is_same, outputs_of
 from ..loops.run import Axes, Runs
 from ..nodes.call import Call, Form, Input, Items, Slice, StepList
 from ..runtime.plan import Window
@@ -174,7 +174,7 @@ class NetworkBuilder:
             raise LengthError(f"the numbers {shown}... follow no rule that is known for other lengths")
         return ("schedule", found)
 
-    def window(self, number: int, sliced: Sliced, there: Sliced) -> tuple:
+    def window(self, number: int, sliced: Scanned, there: Scanned) -> tuple:
         """The key of a time step of a sequence that is made before segment `number`."""
         axis = self.axes.batch_axis(sliced.base)
         if sliced.axis == axis or self.axes.is_folded(sliced.base):
@@ -227,7 +227,7 @@ class NetworkBuilder:
         sequence = self._recorded(builder, found.segment, found.value)
         return builder.node("last" if index == -1 else "getitem", call_of("getitem", index), [sequence])
 
-    def _index(self, moment: Moment, there: Moment) -> int:
+    def _index(self, moment: ValueAtStep, there: ValueAtStep) -> int:
         """A time step as an index that holds at any length."""
         counts = self._counts(moment.segment)
         if moment.segment != there.segment or moment.value != there.value:
@@ -250,12 +250,12 @@ class NetworkBuilder:
     def _counts(self, segment: int) -> tuple[int, int]:
         return self.runs.given.segments[segment].count, self.runs.there.segments[segment].count
 
-    def _recorded(self, builder: GraphBuilder, segment: int, value: Produced) -> str:
+    def _recorded(self, builder: GraphBuilder, segment: int, value: BodyValue) -> str:
         """The sequence of a value of a segment's step, as an input of a later graph."""
         number = self.stages[segment].record(value)
         return builder.input(("recorded", segment, number), f"recorded{segment or ''}_{number}")
 
-    def _written(self, builder: GraphBuilder, stage: StageBuilder, value: Produced, ref: Ref) -> Any:
+    def _written(self, builder: GraphBuilder, stage: StageBuilder, value: BodyValue, ref: Ref) -> Any:
         """A tensor that a segment filled, or made longer, step by step."""
         write = stage.body.writes[value.position]
         entry = stage.body.entries[value.position]

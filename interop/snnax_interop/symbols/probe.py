@@ -7,7 +7,7 @@ import torch
 
 from ..errors import InteropError, RecordingError
 from ..ir.sizes import Size
-from ..loops.roll import Argument, Sliced
+from ..loops.roll import Argument, Scanned
 from ..loops.run import Run
 from ..trace.tape import Entry, Ref, Tape, refs
 
@@ -52,12 +52,12 @@ def direct_time_axes(run: Run) -> dict[int, int]:
     return found
 
 
-def _slices(run: Run) -> Iterator[Sliced]:
+def _slices(run: Run) -> Iterator[Scanned]:
     """What the time steps read of sequences."""
     for body in run.bodies:
         yield from (sliced for sliced, _ in body.reads.values())
         arguments: list[Argument] = [argument for row in body.arguments for argument in row]
-        yield from (argument for argument in arguments if isinstance(argument, Sliced))
+        yield from (argument for argument in arguments if isinstance(argument, Scanned))
 
 
 def other_length(record: Recorder, given: Run, inputs: tuple[torch.Tensor, ...]) -> tuple[OtherLength | None, str]:

@@ -107,6 +107,16 @@ def _leaf(kind: type, model: _Model, step: Any) -> Leaf:
         values = [operator.attrgetter(name)(module.p) for name in model.start]
         return model is not _IZHIKEVICH and all(map(is_fixed_zero, values))
 
+    def run(module: Any, x: torch.Tensor, state: Any) -> Any:
+        before = module.state_fallback(x)
+        if state is not None:
+            for name, value in zip(states, state, strict=True):
+                before = before if value is None else _with_state(before, name.split("."), value)
+        # A recurrent step multiplies its input by weights, which is a call of its own in a program.
+        weights = (torch.eye(x.shape[-1], dtype=x.dtype), module.recurrent_weights) if recurrent else ()
+        out, after = module.activation(x, before, *weights, module.p, module.dt)
+        return out, read(after)
+
     leaf = Leaf(
         kind,
         "norse",
@@ -120,8 +130,24 @@ def _leaf(kind: type, model: _Model, step: Any) -> Leaf:
         start="state_fallback",
         starts_itself=starts_itself,
         live=_LIVE,
+        run=run,
     )
     return leaf
+
+
+def _with_state(state: Any, path: list[str], value: torch.Tensor) -> Any:
+    """A state tuple with another value in a field, which may be one of a tuple in it."""
+    name, *rest = path
+    return state._replace(**{name: _with_state(getattr(state, name), rest, value) if rest else value})
+
+
+def _run_linear(module: Any, x: torch.Tensor, state: Any) -> Any:
+    before = None if state is None or any(each is None for each in state) else leaky_integrator.LIState(*state)
+    if before is None:
+        before = module.state_fallback(x)
+    weights = torch.eye(x.shape[-1], dtype=x.dtype)
+    out, after = leaky_integrator.li_step(x, before, weights, module.p, module.dt)
+    return out, (after.v, after.i)
 
 
 def _build_linear(module: Any, site: Site) -> snn.LI:
@@ -147,6 +173,7 @@ LI_LINEAR = Leaf(
     lambda module: is_fixed_zero(module.p.v_leak),
     split_call=_split_linear,
     live=_LIVE,
+    run=_run_linear,
 )
 
 # The constructor's arguments by base class; those of the class itself come in addition.

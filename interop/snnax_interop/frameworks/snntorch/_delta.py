@@ -17,6 +17,7 @@ from ...converters.context import Site
 from ...converters.leaf import Leaf, NeuronCall
 from ...errors import RecordingError
 from ._neuron import SHARED_OPTIONS, check_parameter
+from ._step import delta_step
 from ._surrogates import surrogate_of
 
 
@@ -103,4 +104,5 @@ DELTA_LEAKY = Leaf(
     reset_state=_reset,
     instances=lambda: snntorch.SpikingNeuron.instances,
     remark=_remark,
+    run=delta_step,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from ...converters.context import Site, neuron_shape
 from ...converters.leaf import Leaf, NeuronCall
 from ...errors import RecordingError
 from ._quantiser import quantiser_of
+from ._step import step_of
 from ._surrogates import surrogate_of
 
 
@@ -91,6 +92,7 @@ def neuron_leaf(
         reset_state=reset,
         instances=lambda: snntorch.SpikingNeuron.instances,
         remark=remark,
+        run=step_of(names),
     )
 
 

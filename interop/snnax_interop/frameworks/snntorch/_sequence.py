@@ -18,6 +18,7 @@ from ...converters.leaf import Leaf, Part, SequenceCall
 from ..pytorch import LEAVES as LAYERS
 from ._neuron import check_parameter
 from ._quantiser import quantiser_of
+from ._step import leaky_parallel_step, state_leaky_step
 from ._surrogates import surrogate_of
 
 
@@ -64,7 +65,12 @@ def _split_leaky_parallel(module: Any, args: tuple, kwargs: Mapping[str, Any], k
 
 
 _LEAKY_PARALLEL_STEP = Leaf(
-    kind=snntorch.LeakyParallel, framework="snntorch", options=(), build=_build_leaky_parallel, fields=("v",)
+    kind=snntorch.LeakyParallel,
+    framework="snntorch",
+    options=(),
+    build=_build_leaky_parallel,
+    fields=("v",),
+    run=leaky_parallel_step,
 )
 LEAKY_PARALLEL = dataclasses.replace(
     _LEAKY_PARALLEL_STEP,
@@ -151,6 +157,7 @@ _STEPS = {
         fields=("v",),
         spikes=output,
         remark=_remark,
+        run=state_leaky_step,
     )
     for kind in (snntorch.StateLeaky, snntorch.LinearLeaky)
     for output in (False, True)

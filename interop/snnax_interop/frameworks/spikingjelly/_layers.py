@@ -31,9 +31,26 @@ def layer_leaf(kind: type, options: str, build: Callable[[Any, Site], Any], **ot
         return SequenceCall(x, (Part(step, module, "", result),), ((result, None),))
 
     step = Leaf(
-        kind, "spikingjelly", tuple(options.split()), build, split_sequence=split, free=("step_mode",), **others
+        kind,
+        "spikingjelly",
+        tuple(options.split()),
+        build,
+        split_sequence=split,
+        free=("step_mode",),
+        run=_run,
+        **others,
     )
     return step
+
+
+def _run(module: Any, *args: Any, **kwargs: Any) -> Any:
+    """A call on one time step."""
+    mode = module.step_mode
+    try:
+        module.step_mode = "s"
+        return module(*args, **kwargs)
+    finally:
+        module.step_mode = mode
 
 
 def _is_sequence(module: Any, x: torch.Tensor) -> bool:

@@ -79,9 +79,20 @@ def neuron_leaf(
         split_sequence=split_sequence,
         remark=remark,
         free=("step_mode",),
+        run=_run,
         live=tuple(name for name in _LIVE if name in (*options.split(), *shared)),
     )
     return leaf
+
+
+def _run(module: Any, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """One time step from a given state."""
+    states = copy.deepcopy(tuple(module._memories_rv.values()))
+    if state is not None:
+        states = tuple(own if given is None else given for own, given in zip(states, state, strict=True))
+    states = module.materialize_states((x,), states, "s")
+    (out, *_), after = module.single_step_functional_forward((x,), states)
+    return out, tuple(after)
 
 
 def _trajectory(module: Any, xs: torch.Tensor, begin: tuple[torch.Tensor, ...] | None) -> list[tuple[Any, ...]]:
