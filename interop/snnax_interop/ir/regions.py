@@ -83,6 +83,7 @@ class Call:
     is_single: bool = True
     path: str = ""
     line: str = ""
+    shown: str = ""
     converter: Any = None
     state_in: tuple[Value | None, ...] | None = None
     state_out: tuple[Value, ...] = ()
@@ -91,6 +92,11 @@ class Call:
     @property
     def is_neuron(self) -> bool:
         return self.converter is not None and bool(self.converter.fields)
+
+    @property
+    def name(self) -> str:
+        """The module's path, or the function's name, as a user would write it."""
+        return self.path if self.converter is not None else self.shown or self.op
 
     @property
     def reads(self) -> list[Value]:

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,71 +16,74 @@ from ..converters.leaf import Leaf
 from ..converters.options_json import as_settings, is_named_tuple
 from ..nodes.call import Call
 from ..nodes.wrappers import Restart
-from ..runtime.plan import Stage
+from ..runtime.plan import PlannedLoop
 from ..runtime.report import ConversionReport, ConvertedModule
-from .lowering import NetworkBuilder
+from .lowering import Lowering
 
 
 def conversion_report(
-    module: torch.nn.Module, builder: NetworkBuilder, stages: tuple[Stage, ...], notes: list[str]
+    module: torch.nn.Module,
+    network: Lowering,
+    loops: tuple[PlannedLoop, ...],
+    called: Collection[str],
+    notes: Sequence[str],
 ) -> ConversionReport:
-    """The report of a finished network, without its verification."""
+    """The report of a finished network, without its verification. `called` are the paths of the modules that ran."""
     rows = []
+    modules, weights = network.layers.modules, network.layers.weights
     restarted = {
         neuron.path
-        for stage in builder.stages
-        for node, neuron in stage.neurons.items()
-        if isinstance(stage.step.nodes[node], Restart)
+        for body in network.bodies
+        for node, neuron in body.neurons.items()
+        if isinstance(body.draft.nodes[node], Restart)
     }
-    for entry, layer in builder.report:
-        assert entry.leaf is not None
-        target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
-        remark = "starts anew at every time step" if entry.path in restarted else ""
-        surprise = entry.leaf.remark(builder.modules[entry.path]) or builder.weights.remarks[entry.path]
-        options = _options(builder.modules[entry.path], entry.leaf.options)
+    for call, layer in network.layers.built:
+        converter, child = call.converter, modules[call.path]
+        target = f"Call({layer.op})" if isinstance(layer, Call) else type(layer).__name__
+        remark = "starts anew at every time step" if call.path in restarted else ""
+        surprise = converter.remark(child) or weights.remarks[call.path]
+        options = _options(child, converter.options)
         rules = [x for x in jax.tree.leaves(layer, is_leaf=_is_firing) if _is_firing(x)]
         options += [f"surrogate={_shown(rule.surrogate)}" for rule in rules[:1]]
-        settings = _settings(builder.modules[entry.path], entry.leaf, builder.weights.by_identity)
-        rows.append(
-            ConvertedModule(entry.path, entry.leaf.name, target, ", ".join(options), remark, surprise, settings)
-        )
+        settings = _settings(child, converter, weights.by_identity)
+        rows.append(ConvertedModule(call.path, converter.name, target, ", ".join(options), remark, surprise, settings))
     taken = {row.path for row in rows}
-    inside = {path for path in builder.modules if any(path.startswith(f"{each}.") for each in taken)}
+    inside = {path for path in modules if any(path.startswith(f"{each}.") for each in taken)}
     leaves = [path for path, child in module.named_modules() if path and not list(child.children())]
-    unused = [path for path in leaves if path not in builder.runs.tape.called and path not in inside]
+    unused = [path for path in leaves if path not in called and path not in inside]
     notes = list(notes)
     if unused:
         notes.append(f"never called, kept for state_dict only: {', '.join(unused)}")
-    counts = [segment.count for segment in builder.runs.given.segments]
-    if builder.runs.lengths is None:
+    program = network.program
+    counts = [loop.count(program.example[1]) for loop in program.loops]
+    if program.length is None:
         steps = " + ".join(map(str, counts))
         notes.append(f"runs exactly {steps} time steps, as forward does")
     if len(counts) > 1:
         notes.append(f"{len(counts)} loops over time, of {', '.join(map(str, counts))} steps on the example")
-    called = builder.runs.tape.called
     containers = tuple(
         ConvertedModule(
-            path, type(child).__name__, _kinds(stages) if not path else "", "", surprise=builder.weights.remarks[path]
+            path, type(child).__name__, _kinds(loops) if not path else "", "", surprise=weights.remarks[path]
         )
-        for path, child in builder.modules.items()
+        for path, child in modules.items()
         if path in called and path not in taken and path not in inside
     )
-    models = [line for number, stage in enumerate(stages) for line in _outline(number, stage, len(stages))]
+    models = [line for number, loop in enumerate(loops) for line in _outline(number, loop, len(loops))]
     return ConversionReport(
-        tuple(rows), tuple(notes), containers=containers, order=tuple(builder.modules), models=tuple(models)
+        tuple(rows), tuple(notes), containers=containers, order=tuple(modules), models=tuple(models)
     )
 
 
-def _kinds(stages: tuple[Stage, ...]) -> str:
-    return " + ".join(type(stage.model).__name__ for stage in stages)
+def _kinds(loops: tuple[PlannedLoop, ...]) -> str:
+    return " + ".join(type(loop.model).__name__ for loop in loops)
 
 
-def _outline(number: int, stage: Stage, count: int) -> list[str]:
+def _outline(number: int, loop: PlannedLoop, count: int) -> list[str]:
     """A model as its nodes and what they read, one line each."""
     title = "model" if count == 1 else f"model {number + 1} of {count}"
-    lines = [f"{title}: {type(stage.model).__name__}"]
-    for name, sources in stage.model.wiring.sources:
-        node = stage.model.named_nodes[name]
+    lines = [f"{title}: {type(loop.model).__name__}"]
+    for name, sources in loop.model.wiring.sources:
+        node = loop.model.named_nodes[name]
         kind = f"Call({node.op})" if isinstance(node, Call) else type(node).__name__
         read = f" <- {', '.join(map(str, sources))}" if sources else ""
         lines.append(f"  {name}: {kind}{read}")

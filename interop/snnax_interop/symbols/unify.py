@@ -388,6 +388,7 @@ class _Unifier:
             is_single=isinstance(entry.result, Ref),
             path=entry.path,
             line=entry.line,
+            shown="" if leaf is not None else function_name(entry.target),
             converter=leaf,
             no_grad=entry.no_grad,
         )
