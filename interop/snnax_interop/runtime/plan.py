@@ -118,7 +118,7 @@ class Schedule:
 class Fixed:
     """A number."""
 
-    number: float
+    number: int | float
 
 
 @dataclasses.dataclass(frozen=True)
