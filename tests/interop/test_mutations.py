@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import snntorch
 import torch
-from test_convert import VALUE_TOLERANCE, difference, tensors_of
+from helpers.compare import VALUE_TOLERANCE, difference, tensors_of
 from torch import nn
 
 from snnax_interop import Converted, convert, from_torch

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ from ..trace.unwrap import eager
 # In float64 both sides differ by the order of sums only; a wrong equation is off by far more than either bound.
 VALUE_TOLERANCE = 1e-10
 GRADIENT_TOLERANCE = 1e-8
-_NO_GRADIENT = 1e-6  # of the largest gradient: smaller ones are compared as if they were of this size
+_GOLDEN_ANGLE = 2.399963229728653  # multiples of it never meet on the circle
+_NO_GRADIENT = 1e-5  # of the largest gradient: smaller ones are compared as if they were of this size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +105,7 @@ def check_equivalence(
     """Compare a torch module and its conversion on `inputs`, in float64.
 
     Compared are the spikes of every neuron at every time step (exactly), the outputs and final states, and, with
-    `gradients`, the gradients of a random linear function of the outputs with respect to all parameters and inputs.
+    `gradients`, the gradients of a linear function of the outputs with respect to all parameters and inputs.
     The module itself is not changed; states start from their beginning on both sides, and dropout is off on both.
 
     **Arguments:** `inputs`: torch tensors as for `converted` (for `loop="outside"`, with a leading time axis).
@@ -119,18 +121,18 @@ def check_equivalence(
         given = (converted.astype("float64"), arrays)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             # XLA leaves Python alone for as long as it compiles.
-            program: Any = eqx.filter_jit(Converted._run)
-            compiled = pool.submit(program.lower(*given).compile)
+            program: Any = eqx.filter_jit(_results_and_gradients if gradients else _results)
+            compiled = pool.submit(program.lower(given).compile)
             double, tape = record_double(module, inputs, outside=converted.plan.outside, inputs_require_grad=gradients)
             alone = _alone(module, double, inputs, tape, converted)
-        outputs, states, spikes = compiled.result()(*given)
+        (outputs, states, spikes), weights, found = compiled.result()(given)
         calls = _neuron_calls(tape, converted, arrays)
         comparisons = _compare_spikes(calls, tape, spikes)
-        comparisons += _compare_trees("output", structure_leaves(tape.result), structure_leaves(outputs), tape)
-        comparisons += _compare_states(calls, tape, states)
+        of_outputs = _compare_trees("output", structure_leaves(tape.result), structure_leaves(outputs), tape)
+        comparisons += [*of_outputs, *_compare_states(calls, tape, states)]
         zero = False
-        if gradients:
-            compared, zero = _compare_gradients(converted.astype("float64"), double, tape, arrays)
+        if gradients and not any(each.detail for each in of_outputs):  # outputs of other shapes have other weights
+            compared, zero = _compare_gradients(converted, double, tape, weights, *found)
             comparisons += compared
     counted = _count_spikes(calls, tape)
     silent = tuple(path for path, count in counted.items() if count == 0)
@@ -300,19 +302,52 @@ def _compare(
     return Comparison(kind, name, largest, tolerance)
 
 
-def _compare_gradients(converted: Converted, module: torch.nn.Module, tape: Tape, arrays: tuple) -> tuple[list, bool]:
-    """Gradients of the sum of all floating outputs, each weighted by fixed random numbers."""
-    random = np.random.default_rng(0)
+Given = tuple[Converted, tuple[Any, ...]]
+
+
+def _results(given: Given) -> tuple[Any, list[Any], None]:
+    """Outputs, states and spikes of a network; no weights and gradients, which `_results_and_gradients` has."""
+    converted, arrays = given
+    return converted._run(arrays), [], None
+
+
+def _results_and_gradients(given: Given) -> tuple[Any, list[Any], Given]:
+    """Outputs, states and spikes; weights of the outputs; and the gradients of the sum of the outputs so weighted."""
+
+    def loss(given: Given) -> tuple[Any, tuple[Any, list[Any]]]:
+        results = _results(given)[0]
+        leaves = [leaf for _, leaf in structure_leaves(results[0]) if isinstance(leaf, jax.Array)]
+        weights = [_weights(leaf.shape, number) for number, leaf in enumerate(leaves)]
+        terms = [
+            jnp.sum(leaf * weight)
+            for leaf, weight in zip(leaves, weights, strict=True)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+        ]
+        return sum(terms, jnp.zeros(())), (results, weights)
+
+    found, (results, weights) = eqx.filter_grad(loss, has_aux=True)(given)
+    return results, weights, found
+
+
+def _weights(shape: tuple[int, ...], number: int) -> jax.Array:
+    """Numbers between -1 and 1 of which no two are equal. Random ones would take longer to compile."""
+    places = jnp.arange(math.prod(shape), dtype=float)
+    return jnp.cos(_GOLDEN_ANGLE * places + number).reshape(shape)
+
+
+def _compare_gradients(
+    converted: Converted, module: torch.nn.Module, tape: Tape, weights: list[Any], model: Converted, arrays: tuple
+) -> tuple[list, bool]:
+    """Gradients of the sum of all floating outputs, each weighted by `weights`, with those that JAX found."""
     tensors = [tape.tensors[leaf.index] for _, leaf in structure_leaves(tape.result) if hasattr(leaf, "index")]
-    weights = [random.normal(size=tuple(tensor.shape)) if tensor.is_floating_point() else None for tensor in tensors]
     terms = [
-        (tensor * torch.from_numpy(np.asarray(weight))).sum()
+        (tensor * torch.from_numpy(np.array(weight))).sum()
         for tensor, weight in zip(tensors, weights, strict=True)
-        if weight is not None
+        if tensor.is_floating_point()
     ]
     named = {name: each for name, each in module.named_parameters() if each.requires_grad}
-    inputs = {str(number): tape.tensors[ref.index] for number, ref in enumerate(tape.inputs)}
-    inputs = {name: each for name, each in inputs.items() if each.requires_grad}
+    inputs = {number: tape.tensors[ref.index] for number, ref in enumerate(tape.inputs)}
+    inputs = {number: each for number, each in inputs.items() if each.requires_grad}
     wanted = [*named.values(), *inputs.values()]
     total = sum(terms, torch.zeros((), dtype=torch.float64))
     if total.requires_grad and wanted:
@@ -320,26 +355,16 @@ def _compare_gradients(converted: Converted, module: torch.nn.Module, tape: Tape
             found = torch.autograd.grad(total, wanted, allow_unused=True)
     else:
         found = (None,) * len(wanted)
-
-    def loss(variables):
-        converted, varying = variables
-        given = [varying.get(str(number), array) for number, array in enumerate(arrays)]
-        leaves = [leaf for _, leaf in structure_leaves(converted(*given)) if isinstance(leaf, jax.Array)]
-        pairs = zip(leaves, weights, strict=True)
-        return sum((jnp.sum(leaf * weight) for leaf, weight in pairs if weight is not None), jnp.zeros(()))
-
-    varying = {name: arrays[int(name)] for name in inputs}
-    model, given = eqx.filter_jit(eqx.filter_grad(loss))((converted, varying))
-    comparisons = []
+    keys = [converted.plan.canonical[name] for name in named]
+    places = [("gradient", name, model.parameters[key]) for name, key in zip(named, keys, strict=True)]
+    places += [("input gradient", f"input {number}", arrays[number]) for number in inputs]
     # A gradient that is zero but for rounding, as that of a bias before a normalisation, has no scale of its own.
     largest = max((float(each.abs().max()) for each in found if each is not None and each.numel()), default=0.0)
     floor = max(_NO_GRADIENT * largest, 1e-12)
-    for (name, tensor), gradient in zip([*named.items(), *inputs.items()], found, strict=True):
-        is_input = name in inputs and tensor is inputs[name]
+    comparisons = []
+    for (kind, name, other), tensor, gradient in zip(places, wanted, found, strict=True):
         expected = np.zeros(tuple(tensor.shape)) if gradient is None else _numpy(gradient)
-        other = given[name] if is_input else model.parameters[converted.plan.canonical[name]]
-        kind, shown = ("input gradient", f"input {name}") if is_input else ("gradient", name)
-        comparisons.append(_compare(kind, shown, expected, np.asarray(other), GRADIENT_TOLERANCE, floor))
+        comparisons.append(_compare(kind, name, expected, np.asarray(other), GRADIENT_TOLERANCE, floor))
     zero = bool(wanted) and all(gradient is None or not bool(gradient.any()) for gradient in found)
     return comparisons, zero
 
