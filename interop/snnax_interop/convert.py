@@ -10,8 +10,8 @@ import torch
 
 from .converters.arrays import is_held, torch_dtype_name
 from .converters.hooks import refuse_unseen
-from .converters.leaf import Registry
 from .converters.parameters import Weights
+from .converters.registry import Registry
 from .converters.surrogates import Surrogates, check_surrogates
 from .errors import EquivalenceError, LengthError, RecordingError, TransferError
 from .frameworks import registry_for
@@ -73,7 +73,7 @@ def from_torch(
     registry = registry_for(module)
     names = _input_names(module, len(inputs))
     surrogates = {} if surrogates is None else surrogates
-    check_surrogates(module, surrogates)
+    check_surrogates(module, surrogates, registry)
     if loop != "outside":
         with preserved(module):
             kept = Kept(module, registry)
@@ -250,7 +250,7 @@ def _built(example: _Example, given: Run, batch: OtherBatch, length: OtherLength
     def assembled(runs: Runs) -> Converted:
         weights = Weights(module)
         modules = module.named_modules(remove_duplicate=False)
-        weights.remarks |= {path: registry.remark(child) for path, child in modules}
+        weights.caveats |= {path: registry.caveat(child) for path, child in modules}
         builder = NetworkBuilder(runs, module, weights, example.names, example.surrogates)
         return assemble(module, builder, double, specs, next(iter(free.items()), None), notes, outside)
 
@@ -280,9 +280,8 @@ def _verified(module: torch.nn.Module, converted: Converted, inputs: tuple[torch
             f"the conversion differs from the module on the example, or on other values; please report this\n{checked}",
             report=checked,
         )
-    for row in (*converted.report.containers, *converted.report.modules):
-        if row.surprise:
-            warnings.warn(f"at '{row.path}': {row.surprise}", UserWarning, stacklevel=3)
+    for path, caveat in converted.blueprint.caveats.items():
+        warnings.warn(f"at '{path}': {caveat}", UserWarning, stacklevel=3)
     return converted.with_verification(str(checked))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..converters.layer import LayerConverter
 from ..errors import RecordingError
 from ..nodes.dropout import DRAWING
 from ..ops import ELEMENTWISE, op_name
@@ -189,7 +190,9 @@ def _apply(plan: _Plan, run: Run, number: int) -> Run:
 
 def _call(like: Entry, function: Callable[..., Any], args: tuple[Any, ...], result: Any) -> Entry:
     """A call of a function in the place of another."""
-    return dataclasses.replace(like, target=function, args=args, kwargs={}, result=result, leaf=None, no_grad=False)
+    return dataclasses.replace(
+        like, target=function, args=args, kwargs={}, result=result, converter=None, no_grad=False
+    )
 
 
 def _given(entry: Entry) -> list[Ref]:
@@ -308,7 +311,7 @@ class _Series:
         entry, moment = self.run.tape.entries[self.makers[index]], self.run.moments.get(index)
         if moment is None and _acts_on_steps(entry, len(self.run.tape.shape(Ref(index))), axis):
             return self._applied(index, axis)
-        if entry.leaf is not None:
+        if entry.converter is not None:
             return None
         if moment is None and op_name(base_name(entry.target)) == "stack":
             named = dict(zip(("tensors", "dim"), entry.args, strict=False)) | entry.kwargs
@@ -361,8 +364,8 @@ class _Series:
 
 def _acts_on_steps(entry: Entry, rank: int, axis: int) -> bool:
     """Whether a call does the same to every entry along an axis of its result."""
-    if entry.leaf is not None:
-        acts = entry.leaf.acts_on
+    if entry.converter is not None:
+        acts = entry.converter.acts_on if isinstance(entry.converter, LayerConverter) else None
     else:
         op = op_name(base_name(entry.target))
         acts = "elements" if op in ELEMENTWISE and op not in DRAWING else "last axis" if op == "linear" else None
@@ -488,7 +491,7 @@ def _layers_after(run: Run, late: Sequence[int], series: "_Series") -> dict[int,
 
 def _is_layer(tape: Tape, entry: Entry) -> bool:
     """Whether a call has parameters."""
-    return entry.leaf is not None or any(
+    return entry.converter is not None or any(
         ref.index in tape.parametric for ref in _given(entry) if ref.index not in tape.dependent
     )
 
@@ -564,7 +567,7 @@ def _total(run: Run, number: int, position: int) -> int | None:
     """Which argument of a sum is its own value of the step before; None for other calls."""
     body = run.body(number)
     entry, arguments = body.entries[position], body.arguments[position]
-    if entry.leaf is not None or op_name(base_name(entry.target)) != "add" or len(entry.args) != 2 or entry.kwargs:
+    if entry.converter is not None or op_name(base_name(entry.target)) != "add" or len(entry.args) != 2 or entry.kwargs:
         return None
     own = Produced(position, 0, False)
     for place, argument in enumerate(arguments if len(arguments) == 2 else ()):

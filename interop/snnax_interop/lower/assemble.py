@@ -16,7 +16,7 @@ from ..runtime.converted import Converted, map_structure
 from ..runtime.plan import Blueprint, InputSpec, Key, Neuron, Out, Plain, Stage, Statistics
 from ..trace.tape import Ref, Tape
 from .calls import GraphBuilder
-from .describe import conversion_report
+from .describe import caveats_of, conversion_report, converted_modules
 from .loop_body import StageBuilder
 from .lowering import NetworkBuilder
 
@@ -51,6 +51,7 @@ def assemble(
     stages = tuple(_stage(builder, stage, renamed) for stage in builder.stages)
     after = _plain(builder, builder.after, results.sources, renamed)
     parameters, buffers, fixed = weights.arrays()
+    modules, caveats = converted_modules(builder), caveats_of(builder)
     blueprint = Blueprint(
         stages=stages,
         after=after,
@@ -67,7 +68,9 @@ def assemble(
         wide=dict(weights.wide),
         read=frozenset(weights.canonical[name] for name in tape.read),
         outside=outside,
-        report=conversion_report(module, builder, stages, notes),
+        modules=modules,
+        caveats=caveats,
+        report=conversion_report(module, builder, stages, modules, caveats, notes),
     )  # fmt: skip
     return Converted(parameters, buffers, blueprint, torch_dtype_name(torch.empty(0, dtype=builder.dtype)))
 
@@ -195,7 +198,8 @@ def _neurons(builder: NetworkBuilder, stage: StageBuilder, renamed: Mapping[str,
         use = uses.get(neuron.path, 1)
         name = neuron.path if use == 1 else f"{neuron.path}_{use}"
         fields = tuple(
-            (field, *_field(state, renamed)) for field, state in zip(neuron.leaf.fields, neuron.states, strict=True)
+            (field, *_field(state, renamed))
+            for field, state in zip(neuron.converter.fields, neuron.states, strict=True)
         )
         found[renamed.get(node, node)] = Neuron(name, neuron.path, fields, builder.axes.batch_axis(neuron.out))
     return found

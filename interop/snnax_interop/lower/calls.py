@@ -12,6 +12,7 @@ import torch
 
 from snnax import snn
 
+from ..converters.layer import LayerConverter
 from ..errors import InteropError, LengthError, RecordingError, UnsupportedModuleError
 from ..ir.formulas import Fraction, Length
 from ..loops.roll import PerStep, moving_subscript, outputs_of
@@ -147,7 +148,7 @@ class GraphBuilder:
         """Add the node of one call; its results are found in `made` afterwards."""
         entry = twins.entry
         try:
-            if entry.leaf is not None:
+            if entry.converter is not None:
                 self._add_module(twins, source_of)
             else:
                 self._add_function(twins, source_of)
@@ -164,18 +165,18 @@ class GraphBuilder:
 
     def _add_module(self, twins: "Twins", source_of: SourceOf) -> None:
         entry, network = twins.entry, self.network
-        leaf = entry.leaf
-        assert leaf is not None
+        converter = entry.converter
+        assert isinstance(converter, LayerConverter)
         filler = _Template(self, twins, source_of, holds_arrays=False)
         args, kwargs = filler.arguments()
-        signature = inspect.signature(leaf.kind.forward)
+        signature = inspect.signature(converter.kind.forward)
         named = signature.bind(None, *args.items, **kwargs).arguments
-        names = dict(itertools.zip_longest(list(signature.parameters)[1:], leaf.inputs))
+        names = dict(itertools.zip_longest(list(signature.parameters)[1:], converter.inputs))
         given = {name: value for name, value in named.items() if name in names and value is not None}
         if any(names[name] is None for name in given):
             raise UnsupportedModuleError(
-                f"{leaf.kind.__name__} is called with the arguments {list(given)}. Allowed: the first "
-                f"{len(leaf.inputs)}",
+                f"{converter.kind.__name__} is called with the arguments {list(given)}. Allowed: the first "
+                f"{len(converter.inputs)}",
                 path=entry.path,
             )
         outs = outputs_of(entry)
@@ -187,7 +188,7 @@ class GraphBuilder:
         if isinstance(layer, Call):
             self._check_work(entry, layer, filler.refs)
         elif others:
-            raise UnsupportedModuleError(f"{leaf.kind.__name__} is called with several tensors", path=entry.path)
+            raise UnsupportedModuleError(f"{converter.kind.__name__} is called with several tensors", path=entry.path)
         self._check_batch(entry)
         self._hand_out(entry, self.node(entry.path, layer, filler.sources))
         for out in outs:
@@ -331,7 +332,7 @@ class Twins:
     @property
     def op_or_none(self) -> str | None:
         """The operation; None of a module."""
-        return None if self.entry.leaf is not None else op_name(base_name(self.entry.target))
+        return None if self.entry.converter is not None else op_name(base_name(self.entry.target))
 
     @property
     def op(self) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,42 +11,93 @@ import torch
 from snnax import snn
 from snnax.surrogate import AbstractSurrogate
 
-from ..converters.leaf import Leaf
-from ..converters.options_json import as_settings, is_named_tuple
+from ..converters.base import StepConverter
+from ..converters.neuron import NeuronConverter
+from ..converters.options_json import is_named_tuple, option_as_json
 from ..nodes.call import Call
 from ..nodes.wrappers import Restart
-from ..runtime.plan import Stage
-from ..runtime.report import ConversionReport, ConvertedModule
+from ..runtime.plan import ConvertedModule, Stage
+from ..runtime.report import ConversionReport, ReportRow
 from .lowering import NetworkBuilder
 
 
-def conversion_report(
-    module: torch.nn.Module, builder: NetworkBuilder, stages: tuple[Stage, ...], notes: list[str]
-) -> ConversionReport:
-    """The report of a finished network, without its verification."""
-    rows = []
+def converted_modules(builder: NetworkBuilder) -> tuple[ConvertedModule, ...]:
+    """The modules that native layers stand for, in the order of their first calls."""
     restarted = {
         neuron.path
         for stage in builder.stages
         for node, neuron in stage.neurons.items()
         if isinstance(stage.step.nodes[node], Restart)
     }
+    found = []
     for entry, layer in builder.report:
-        assert entry.leaf is not None
-        target = f"Call({layer.op})" if hasattr(layer, "op") else type(layer).__name__
-        remark = "starts anew at every time step" if entry.path in restarted else ""
-        surprise = entry.leaf.remark(builder.modules[entry.path]) or builder.weights.remarks[entry.path]
-        options = _options(builder.modules[entry.path], entry.leaf.options)
+        assert entry.converter is not None
+        module, converter = builder.modules[entry.path], entry.converter
         rules = [x for x in jax.tree.leaves(layer, is_leaf=_is_firing) if _is_firing(x)]
-        options += [f"surrogate={_shown(rule.surrogate)}" for rule in rules[:1]]
-        settings = _settings(builder.modules[entry.path], entry.leaf, builder.weights.by_identity)
-        rows.append(
-            ConvertedModule(entry.path, entry.leaf.name, target, ", ".join(options), remark, surprise, settings)
+        options: dict[str, Any] = {}
+        if isinstance(converter, NeuronConverter):
+            kept, keys = converter.kept_options(module), builder.weights.by_identity
+            options = {name: option_as_json(value, keys) for name, value in kept.items()}
+        found.append(
+            ConvertedModule(
+                path=entry.path,
+                framework=converter.framework,
+                kind=converter.kind.__name__,
+                layer=f"Call({layer.op})" if isinstance(layer, Call) else type(layer).__name__,
+                options=options,
+                shown=(*_options(module, converter), *(f"surrogate={_shown(rule.surrogate)}" for rule in rules[:1])),
+                restarts=entry.path in restarted,
+            )
         )
-    taken = {row.path for row in rows}
-    inside = {path for path in builder.modules if any(path.startswith(f"{each}.") for each in taken)}
-    leaves = [path for path, child in module.named_modules() if path and not list(child.children())]
-    unused = [path for path in leaves if path not in builder.runs.tape.called and path not in inside]
+    return tuple(found)
+
+
+def caveats_of(builder: NetworkBuilder) -> dict[str, str]:
+    """What the modules that were called do against expectation, by path: those whose forward was recorded first."""
+    caveats = builder.weights.caveats
+    recorded = {path: caveats[path] for path in _recorded(builder)}
+    whole = {
+        entry.path: entry.converter.caveat(builder.modules[entry.path]) or caveats[entry.path]
+        for entry, _ in builder.report
+        if entry.converter is not None
+    }
+    return {path: caveat for path, caveat in {**recorded, **whole}.items() if caveat}
+
+
+def _inside(builder: NetworkBuilder) -> set[str]:
+    """The modules that belong to one that was taken whole."""
+    taken = {entry.path for entry, _ in builder.report}
+    return {path for path in builder.modules if any(path.startswith(f"{each}.") for each in taken)}
+
+
+def _recorded(builder: NetworkBuilder) -> list[str]:
+    """The modules whose forward was recorded."""
+    whole = {entry.path for entry, _ in builder.report} | _inside(builder)
+    return [path for path in builder.modules if path in builder.runs.tape.called and path not in whole]
+
+
+def conversion_report(
+    module: torch.nn.Module,
+    builder: NetworkBuilder,
+    stages: tuple[Stage, ...],
+    modules: tuple[ConvertedModule, ...],
+    caveats: Mapping[str, str],
+    notes: list[str],
+) -> ConversionReport:
+    """The report of a finished network, without its verification."""
+    rows = [
+        ReportRow(
+            path=each.path,
+            source=each.source,
+            target=each.layer,
+            options=", ".join(each.shown),
+            notes="starts anew at every time step" if each.restarts else "",
+        )
+        for each in modules
+    ]
+    inside = _inside(builder)
+    innermost = [path for path, child in module.named_modules() if path and not list(child.children())]
+    unused = [path for path in innermost if path not in builder.runs.tape.called and path not in inside]
     notes = list(notes)
     if unused:
         notes.append(f"never called, kept for state_dict only: {', '.join(unused)}")
@@ -57,17 +107,17 @@ def conversion_report(
         notes.append(f"runs exactly {steps} time steps, as forward does")
     if len(counts) > 1:
         notes.append(f"{len(counts)} loops over time, of {', '.join(map(str, counts))} steps on the example")
-    called = builder.runs.tape.called
     containers = tuple(
-        ConvertedModule(
-            path, type(child).__name__, _kinds(stages) if not path else "", "", surprise=builder.weights.remarks[path]
-        )
-        for path, child in builder.modules.items()
-        if path in called and path not in taken and path not in inside
+        ReportRow(path=path, source=type(builder.modules[path]).__name__, target="" if path else _kinds(stages))
+        for path in _recorded(builder)
     )
-    models = [line for number, stage in enumerate(stages) for line in _outline(number, stage, len(stages))]
     return ConversionReport(
-        tuple(rows), tuple(notes), containers=containers, order=tuple(builder.modules), models=tuple(models)
+        modules=tuple(rows),
+        containers=containers,
+        order=tuple(builder.modules),
+        models=tuple(line for number, stage in enumerate(stages) for line in _outline(number, stage, len(stages))),
+        notes=tuple(notes),
+        caveats=tuple(f"at '{path}': {caveat}" for path, caveat in caveats.items()),
     )
 
 
@@ -97,23 +147,14 @@ def _shown(surrogate: AbstractSurrogate) -> str:
     return f"{type(surrogate).__name__}({', '.join(fields)})"
 
 
-def _settings(module: torch.nn.Module, leaf: Leaf, keys: Mapping[int, str]) -> str:
-    """All options of a neuron as JSON; layers have theirs in the code that builds them."""
-    if not leaf.fields:
-        return "{}"
-    return json.dumps(
-        {name: as_settings(getattr(module, name), keys) for name in leaf.options if hasattr(module, name)}
-    )
-
-
-def _options(module: torch.nn.Module, names: tuple[str, ...]) -> list[str]:
+def _options(module: torch.nn.Module, converter: StepConverter) -> list[str]:
     """The options of a module that are not at their defaults."""
     defaults: dict[str, Any] = {}
     for kind in reversed(type(module).__mro__[:-1]):
         defaults |= {each.name: each.default for each in inspect.signature(kind).parameters.values()}
     shown = []
-    for name in names:
-        value, default = getattr(module, name, None), defaults.get(name)
+    for name, value in converter.kept_options(module).items():
+        default = defaults.get(name)
         if is_named_tuple(value):
             shown += _fields(name, value)
         elif not (isinstance(value, torch.Tensor) and (isinstance(default, bool) or _is_matrix(value))):
@@ -133,19 +174,19 @@ def _fields(name: str, value: Any) -> list[str]:
         if is_named_tuple(each):
             shown += _fields(f"{name}.{field}", each)
         else:
-            shown += _option(f"{name}.{field}", each, _plain(value._field_defaults.get(field)))
+            shown += _option(f"{name}.{field}", each, _as_number(value._field_defaults.get(field)))
     return shown
 
 
 def _option(name: str, value: Any, default: Any) -> list[str]:
-    value = _plain(value)
+    value = _as_number(value)
     items = value if type(value) is tuple else (value,)
     plain = all(isinstance(item, bool | int | float | str) for item in items)
     return [f"{name}={value}"] if plain and value != default else []
 
 
-def _plain(value: Any) -> Any:
-    """Tensors as a number, or as their shape."""
+def _as_number(value: Any) -> Any:
+    """A tensor as a number, or as its shape."""
     if not isinstance(value, torch.Tensor):
         return value
     return round(value.item(), 6) if value.ndim == 0 else f"{list(value.shape)}"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from snnax import snn
 
-from ..converters.leaf import Leaf
+from ..converters.neuron import NeuronConverter
 from ..errors import RecordingError
 from ..loops.roll import Argument, Carried, Collected, Here, Outer, Produced, Sliced, is_same, outputs_of, produced
 from ..nodes.call import Call, Form, Input, Items, Slice
@@ -24,7 +24,7 @@ class Stepped:
     """A neuron of a stage: its node, or the nodes of its state where it is stepped as a function."""
 
     path: str
-    leaf: Leaf
+    converter: NeuronConverter
     out: Ref
     states: tuple[Any, ...]
 
@@ -213,7 +213,7 @@ class StageBuilder:
 
     def _neuron(self, position: int) -> None:
         entry = self.body.entries[position]
-        assert entry.leaf is not None
+        assert isinstance(entry.converter, NeuronConverter)
         (x,) = refs(entry.args)
         layer = self.network.layer(entry, x, Form(in_axes=(self.network.axes.batch_axis(x),)))
         source = self._argument(position, 0)
@@ -222,9 +222,9 @@ class StageBuilder:
             self._add_neuron(position, entry, Restart(layer), source)
         elif all(map(self._is_own, states, self._own(position))):
             name = self._add_neuron(position, entry, layer, source)
-            for field, state, there in zip(entry.leaf.fields, states, others, strict=True):
+            for field, state, there in zip(entry.converter.fields, states, others, strict=True):
                 first, first_there = _first(state), _first(there)
-                self._start((name, field), first, first_there, entry.leaf.starts_at_zero(entry.target))
+                self._start((name, field), first, first_there, entry.converter.starts_at_zero(entry.target))
         else:
             self._add_function(position, entry, layer, source)
 
@@ -242,26 +242,26 @@ class StageBuilder:
 
     def _add_neuron(self, position: int, entry: Entry, layer: Any, source: Any) -> str:
         (out,) = outputs_of(entry)
-        assert entry.leaf is not None
+        assert isinstance(entry.converter, NeuronConverter)
         name = self.step.node(entry.path, layer, [source])
         self.step.made[out.index] = self.step.detached(entry, name)
-        states = tuple(snn.State(name, field) for field in entry.leaf.fields)
+        states = tuple(snn.State(name, field) for field in entry.converter.fields)
         tensors = self.network.runs.tape.tensors
         for number, (state, ref) in enumerate(zip(states, entry.state_out, strict=True)):
             # Neurons that do not spike give a state away as it is.
             shown = name if tensors[ref.index] is tensors[out.index] else state
             self.sources[Produced(position, number, True)] = self.step.detached(entry, shown)
-        self.neurons[name] = Stepped(entry.path, entry.leaf, out, states)
+        self.neurons[name] = Stepped(entry.path, entry.converter, out, states)
         return name
 
     def _add_function(self, position: int, entry: Entry, layer: Any, source: Any) -> None:
         """A neuron whose state does not simply stay with it: a function of its input and its state."""
-        leaf = entry.leaf
-        assert leaf is not None
+        converter = entry.converter
+        assert isinstance(converter, NeuronConverter)
         states, others = self.body.states[position], self.body_there.states[position]
         assert states is not None and others is not None
         given = []
-        for field, state, there in zip(leaf.fields, states, others, strict=True):
+        for field, state, there in zip(converter.fields, states, others, strict=True):
             (x,) = refs(entry.args)
             first = FirstState(layer, field, self.network.axes.sample_shape(x))
             if state is None or there is None:
@@ -269,15 +269,15 @@ class StageBuilder:
                 continue
             found = self._source(state, there)
             given.append(dataclasses.replace(found, first=first) if isinstance(found, _Late) else found)
-        name = self.step.node(entry.path, StepFunction(layer, leaf.fields), [source, *given])
+        name = self.step.node(entry.path, StepFunction(layer, converter.fields), [source, *given])
         (out,) = outputs_of(entry)
         parts = [
-            self.step.node(f"{name}.{item}", call_of("item", item), [name]) for item in range(len(leaf.fields) + 1)
+            self.step.node(f"{name}.{item}", call_of("item", item), [name]) for item in range(len(converter.fields) + 1)
         ]
         self.step.made[out.index] = self.step.detached(entry, parts[0])
         for number, part in enumerate(parts[1:]):
             self.sources[Produced(position, number, True)] = self.step.detached(entry, part)
-        self.neurons[parts[0]] = Stepped(entry.path, leaf, out, tuple(parts[1:]))
+        self.neurons[parts[0]] = Stepped(entry.path, converter, out, tuple(parts[1:]))
 
     # Values of earlier steps
 

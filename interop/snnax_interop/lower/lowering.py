@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..converters.context import Site
+from ..converters.context import ConversionContext
 from ..converters.parameters import Weights
 from ..converters.surrogates import Surrogates
 from ..errors import LengthError, RecordingError
@@ -132,17 +132,27 @@ class NetworkBuilder:
     # Calls
 
     def layer(self, entry: Entry, x: Ref, form: Form) -> Any:
-        """The native layer of a leaf module; one for all its calls of the same form. `x` is the first input."""
-        assert entry.leaf is not None
+        """The native layer of a module; one for all its calls of the same form. `x` is the first input."""
+        assert entry.converter is not None
         shape = self.axes.sample_shape(x)
         name = None if self.runs.other_batch is None else BATCH
         folded = self.axes.is_folded(x)
-        site = Site(
-            entry.path, self.modules[entry.path], shape, form, self.dtype, self.weights, name, folded, self.surrogates
+        module = self.modules[entry.path]
+        context = ConversionContext(
+            converter=entry.converter,
+            path=entry.path,
+            module=module,
+            x_shape=shape,
+            form=form,
+            dtype=self.dtype,
+            weights=self.weights,
+            axis_name=name,
+            folded=folded,
+            surrogates=self.surrogates,
         )
         key = (entry.path, shape, form)
         if key not in self.layers:
-            self.layers[key] = entry.leaf.build(site.module, site)
+            self.layers[key] = entry.converter.build(module, context)
             self.report.append((entry, self.layers[key]))
         return self.layers[key]
 
