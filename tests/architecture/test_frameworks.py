@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from .test_imports import FOLDERS, FRAMEWORKS
+
 
 BRIDGE = Path(__file__).parents[2] / "interop" / "snnax_interop"
-FRAMEWORKS = BRIDGE / "frameworks"
-NEUTRAL = sorted(path for path in BRIDGE.glob("**/*.py") if FRAMEWORKS not in path.parents)
+NEUTRAL = sorted(path for path in BRIDGE.glob("**/*.py") if BRIDGE / "frameworks" not in path.parents)
 # The packages, and the options of their neurons that the bridge asks for by name.
-WORDS = ("snntorch", "norse", "spikingjelly", "sinabs", "spike_grad", "surrogate_function")
+WORDS = (*FRAMEWORKS, "spike_grad", "surrogate_function")
 # Text that names a framework to its users, by file: none so far. Docstrings and comments may.
-MESSAGES: dict[str, set[str]] = {}
+MESSAGES: dict[str, frozenset[str]] = {}
 
 
-def named(source: str, messages: set[str] = frozenset()) -> list[str]:
+def named(source: str, messages: frozenset[str] = frozenset()) -> list[str]:
     """The lines of code that name a framework, outside of docstrings and of the given messages."""
     tree = ast.parse(source)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -35,7 +36,7 @@ def named(source: str, messages: set[str] = frozenset()) -> list[str]:
 
 @pytest.mark.parametrize("path", NEUTRAL, ids=lambda path: str(path.relative_to(BRIDGE)))
 def test_a_neutral_file_names_no_framework(path):
-    assert named(path.read_text(), MESSAGES.get(str(path.relative_to(BRIDGE)), set())) == []
+    assert named(path.read_text(), MESSAGES.get(str(path.relative_to(BRIDGE)), frozenset())) == []
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_neutral_file_names_no_framework(path):
     ],
 )
 def test_a_framework_that_is_named_is_found(source, messages, count):
-    assert len(named(source, set(messages))) == count
+    assert len(named(source, frozenset(messages))) == count
 
 
 def test_every_framework_is_known_by_its_package():
@@ -63,8 +64,7 @@ def test_every_framework_is_known_by_its_package():
         "from snnax_interop.frameworks import KNOWN; print(*KNOWN, *(k.module for k in KNOWN.values()))"
     )
     names, modules = found[: len(found) // 2], found[len(found) // 2 :]
-    files = {path.stem for path in FRAMEWORKS.iterdir() if path.stem not in ("__init__", "__pycache__")}
-    assert {module.removeprefix(".") for module in modules} == files - {"snntorch_releases"}
+    assert {module.removeprefix(".") for module in modules} == FOLDERS - {"snntorch_releases"}
     for name, module in zip(names, modules, strict=True):
         framework = importlib.import_module(module, "snnax_interop.frameworks").FRAMEWORK
         assert framework.name == name

@@ -68,7 +68,7 @@ def load_state_dict(
     own = state_dict(converted)
     if any(value is None for value in own.values()):
         raise TypeError("converted must be a whole network, found a gradient or a part of one")
-    values = _without_prefixes(_tensors(_read(source)), own)
+    values = _without_prefixes(_tensors(_loaded(source)), own)
     for framework, known in KNOWN.items():
         if known.adapt_state_dict is not None:
             values = dict(known.adapt_state_dict(values, own, _classes(converted, framework), version))
@@ -82,7 +82,7 @@ def load_state_dict(
 # Files
 
 
-def _read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Any:
+def _loaded(source: Mapping[str, Any] | str | os.PathLike[str]) -> Any:
     if isinstance(source, Mapping):
         return source
     path = os.fspath(source)

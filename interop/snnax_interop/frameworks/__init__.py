@@ -6,10 +6,10 @@ A framework's file holds its `FRAMEWORK`. It is loaded when a network holds one 
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 
+from ..converters.framework import Framework
 from ..converters.registry import Registry
 from .snntorch_releases import as_present
 
@@ -45,5 +45,5 @@ def registry_for(module: torch.nn.Module) -> Registry:
     return Registry([_load(KNOWN[name].module) for name in used], [*KNOWN, *_UNCONVERTED])
 
 
-def _load(module: str) -> Any:
+def _load(module: str) -> Framework:
     return importlib.import_module(module, __name__).FRAMEWORK

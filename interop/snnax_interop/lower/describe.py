@@ -45,7 +45,10 @@ def converted_modules(builder: NetworkBuilder) -> tuple[ConvertedModule, ...]:
                 kind=converter.kind.__name__,
                 layer=f"Call({layer.op})" if isinstance(layer, Call) else type(layer).__name__,
                 options=options,
-                shown=(*_options(module, converter), *(f"surrogate={_shown(rule.surrogate)}" for rule in rules[:1])),
+                shown=(
+                    *_options(module, converter),
+                    *(f"surrogate={_surrogate_text(rule.surrogate)}" for rule in rules[:1]),
+                ),
                 restarts=entry.path in restarted,
             )
         )
@@ -67,7 +70,13 @@ def caveats_of(builder: NetworkBuilder) -> dict[str, str]:
 def _inside(builder: NetworkBuilder) -> set[str]:
     """The modules that belong to one that was taken whole."""
     taken = {entry.path for entry, _ in builder.report}
-    return {path for path in builder.modules if any(path.startswith(f"{each}.") for each in taken)}
+    return {path for path in builder.modules if not taken.isdisjoint(_parents(path))}
+
+
+def _parents(path: str) -> list[str]:
+    """The paths of the modules that a module is in."""
+    parts = path.split(".") if path else []
+    return [".".join(parts[:length]) for length in range(len(parts))]
 
 
 def _recorded(builder: NetworkBuilder) -> list[str]:
@@ -141,7 +150,7 @@ def _is_firing(x: Any) -> bool:
     return isinstance(x, snn.Firing)
 
 
-def _shown(surrogate: AbstractSurrogate) -> str:
+def _surrogate_text(surrogate: AbstractSurrogate) -> str:
     """A surrogate with its parameters, on one line."""
     fields = [f"{each.name}={getattr(surrogate, each.name)}" for each in dataclasses.fields(surrogate)]
     return f"{type(surrogate).__name__}({', '.join(fields)})"

@@ -77,7 +77,7 @@ _LIF_ADEX_REFRAC = _Model(
 _IZHIKEVICH = _Model(neurons.izhikevich, {"v": "v", "u": "a"}, (), options=("spiking_method",))
 
 
-def _converter(kind: type, model: _Model, step: Any) -> NeuronConverter:
+def _step_converter(kind: type, model: _Model, step: Any) -> NeuronConverter:
     recurrent = issubclass(kind, bases.SNNRecurrentCell | bases.SNNRecurrent)
     states = {f"{model.inner}z": "z", **model.states} if recurrent else dict(model.states)
     getters = [operator.attrgetter(name) for name in states]
@@ -124,11 +124,11 @@ def _converter(kind: type, model: _Model, step: Any) -> NeuronConverter:
     )
 
 
-def _build_linear(module: Any, context: ConversionContext) -> snn.LI:
+def _build_li_linear(module: Any, context: ConversionContext) -> snn.LI:
     return neurons.li(Parameters(module, context), False)
 
 
-def _split_linear(module: Any, call: ModuleCall) -> NeuronCall:
+def _split_li_linear(module: Any, call: ModuleCall) -> NeuronCall:
     given = call.arguments("input_tensor", "state")
     state = given.get("state")
     out, new = call.result
@@ -146,12 +146,12 @@ LI_LINEAR = NeuronConverter(
     kind=norse.LILinearCell,
     framework="norse",
     options=("input_size", "hidden_size", "p", "dt"),
-    build=_build_linear,
+    build=_build_li_linear,
     fields=("v", "i"),
     spikes=False,
     starts_at_zero=lambda module: is_fixed_zero(module.p.v_leak),
     read_every_call=_READ_EVERY_CALL,
-    split_call=_split_linear,
+    split_call=_split_li_linear,
 )
 
 # The constructor's arguments by base class; those of the class itself come in addition.
@@ -164,7 +164,7 @@ _OPTIONS = {
     ),
 }  # fmt: skip
 _NEURONS = [
-    _converter(kind, model, step)
+    _step_converter(kind, model, step)
     for model, step, *kinds in (
         (_LIF, lif.lif_feed_forward_step, norse.LIFCell, norse.LIF),
         (_LIF, lif.lif_step, norse.LIFRecurrentCell, norse.LIFRecurrent),
@@ -199,7 +199,7 @@ _NEURONS = [
 ]
 
 
-def _caveat(module: torch.nn.Module) -> str:
+def _faults(module: torch.nn.Module) -> str:
     """What is wrong in Norse 1.1, and kept."""
     if isinstance(module, coba_lif.CobaLIFCell):
         return "its input is ignored, as in Norse; only spikes that come back reach the membrane"
@@ -212,7 +212,7 @@ FRAMEWORK = Framework(
     name="norse",
     converters=by_class(*_NEURONS, LI_LINEAR),
     # States are arguments and results, so everything else of Norse is recorded too.
-    recorded=RecordedClasses(takes=lambda kind: kind.__module__.split(".")[0] == "norse", caveat=_caveat),
+    recorded=RecordedClasses(takes=lambda kind: kind.__module__.split(".")[0] == "norse", caveat=_faults),
     # Norse keeps the diagonal of recurrent weights at zero by a hook on their gradient (autapses=False).
     gradient_hooks={
         f"norse.torch.module.snn.{base}.__init__.<locals>.autapse_hook": off_diagonal_gradient

@@ -59,11 +59,11 @@ def _build(module: Any, context: ConversionContext) -> DeltaLeaky:
     )
 
 
-def _read(module: Any) -> tuple[torch.Tensor, ...]:
+def _read_membrane(module: Any) -> tuple[torch.Tensor, ...]:
     return () if module.mem is None else (module.mem,)
 
 
-def _reset(module: Any) -> None:
+def _reset_membrane(module: Any) -> None:
     module.reset_mem()
 
 
@@ -81,7 +81,7 @@ def _split(module: Any, call: ModuleCall) -> NeuronCall:
     return NeuronCall(x=x, state_in=state_in, out=call.result[0], state_out=(module.mem,))
 
 
-def _caveat(module: Any) -> str:
+def _set_in_vain(module: Any) -> str:
     set_in_vain = [
         name
         for name, default in (("inhibition", False), ("state_quant", False), ("graded_spikes_factor", 1.0))
@@ -100,6 +100,6 @@ DELTA_LEAKY = NeuronConverter(
     build=_build,
     fields=("v",),
     split_call=_split,
-    memory=Memory(read=_read, reset=_reset, instances=lambda: snntorch.SpikingNeuron.instances),
-    caveat=_caveat,
+    memory=Memory(read=_read_membrane, reset=_reset_membrane, instances=lambda: snntorch.SpikingNeuron.instances),
+    caveat=_set_in_vain,
 )  # fmt: skip

@@ -73,18 +73,18 @@ def _connection(module: Any, context: ConversionContext) -> Any:
     )
 
 
-def _caveat(module: Any) -> str:
+def _replaced_weight(module: Any) -> str:
     weight = getattr(module.recurrent, "V", None)
     if weight is None or weight is module.V or torch.equal(weight, module.V):
         return ""
     return "V was replaced after construction; snnTorch computes with recurrent.V, which is what is converted"
 
 
-RLEAKY = neuron_converter(snntorch.RLeaky, _OPTIONS, {"spk": "z", "mem": "v"}, _build_rleaky, caveat=_caveat)
+RLEAKY = neuron_converter(snntorch.RLeaky, _OPTIONS, {"spk": "z", "mem": "v"}, _build_rleaky, caveat=_replaced_weight)
 RSYNAPTIC = neuron_converter(
     snntorch.RSynaptic,
     f"alpha learn_alpha {_OPTIONS}",
     {"spk": "z", "syn": "i", "mem": "v"},
     _build_rsynaptic,
-    caveat=_caveat,
+    caveat=_replaced_weight,
 )

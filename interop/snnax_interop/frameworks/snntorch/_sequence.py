@@ -21,7 +21,7 @@ from ._quantiser import quantiser_of
 from ._surrogates import surrogate_of
 
 
-class TimeConstant(snn.AbstractDecay):
+class ExponentialTimeConstant(snn.AbstractDecay):
     """The decay `exp(-1 / tau)` of a time constant in time steps."""
 
     tau: Array
@@ -90,7 +90,7 @@ def _build_state_leaky(module: Any, context: ConversionContext) -> snn.LIF | snn
         )  # fmt: skip
     shape = context.x_shape
     check_parameter(module, "tau", context)
-    decay = TimeConstant(context.neuron_parameter("tau"))
+    decay = ExponentialTimeConstant(context.neuron_parameter("tau"))
     if not module.output:
         if module.state_quant:
             raise context.refuse(
@@ -138,7 +138,7 @@ def _state_leaky_call(module: Any, call: ModuleCall, *before: SequencePart) -> S
     return SequenceCall(x=call.argument(), parts=(*before, step), results=results)
 
 
-def _caveat(module: Any) -> str:
+def _decay_is_not_beta(module: Any) -> str:
     return "the membrane decays by exp(-1 / tau), which is exp(-(1 - beta)) and not beta, as in snnTorch"
 
 
@@ -150,7 +150,7 @@ _STEPS = {
         build=_build_state_leaky,
         fields=("v",),
         spikes=output,
-        caveat=_caveat,
+        caveat=_decay_is_not_beta,
     )
     for kind in (snntorch.StateLeaky, snntorch.LinearLeaky)
     for output in (False, True)

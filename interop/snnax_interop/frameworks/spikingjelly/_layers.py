@@ -83,7 +83,7 @@ def _build_threshold_dependent(module: Any, context: ConversionContext) -> Any:
     return LAYERS[nn.BatchNorm1d].build(module, context)
 
 
-def _build_dropout(module: Any, context: ConversionContext) -> Any:
+def _refuse_dropout(module: Any, context: ConversionContext) -> Any:
     raise context.refuse(
         "training", module.training, allowed="evaluation mode",
         advice="Its mask stays until reset_net, over several calls; call module.eval() before converting",
@@ -113,7 +113,7 @@ CONVERTERS = by_class(
         for n in (1, 2, 3)
     ),
     *(
-        LayerConverter(kind=kind, framework="spikingjelly", options=("p", "step_mode"), build=_build_dropout)
+        LayerConverter(kind=kind, framework="spikingjelly", options=("p", "step_mode"), build=_refuse_dropout)
         for kind in (layer.Dropout, layer.Dropout2d)
     ),
     LayerConverter(kind=layer.PrintShapeModule, framework="spikingjelly", options=("ext_str",), build=_identity),

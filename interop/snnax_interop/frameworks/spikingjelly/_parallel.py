@@ -169,12 +169,12 @@ def _check_time_first(context: ConversionContext) -> None:
         )  # fmt: skip
 
 
-def _converter(kind: type, build: Callable[[Any, ConversionContext], Any], options: str) -> LayerConverter:
+def _psn_converter(kind: type, build: Callable[[Any, ConversionContext], Any], options: str) -> LayerConverter:
     return LayerConverter(kind=kind, framework="spikingjelly", options=tuple(options.split()), build=build)
 
 
 CONVERTERS = by_class(
-    _converter(neuron.PSN, _build_psn, "T surrogate_function"),
-    _converter(neuron.MaskedPSN, _build_masked, "k T lambda_init surrogate_function step_mode"),
-    _converter(neuron.SlidingPSN, _build_sliding, "k exp_init surrogate_function step_mode"),
+    _psn_converter(neuron.PSN, _build_psn, "T surrogate_function"),
+    _psn_converter(neuron.MaskedPSN, _build_masked, "k T lambda_init surrogate_function step_mode"),
+    _psn_converter(neuron.SlidingPSN, _build_sliding, "k exp_init surrogate_function step_mode"),
 )

@@ -270,13 +270,13 @@ def _build_count(module: Any, context: ConversionContext) -> Count:
     return Count(_count(module, context))
 
 
-def _converter(kind: type, build: Callable[[Any, ConversionContext], Any], *options: str) -> LayerConverter:
+def _surrogate_converter(kind: type, build: Callable[[Any, ConversionContext], Any], *options: str) -> LayerConverter:
     return LayerConverter(kind=kind, framework="spikingjelly", options=options, build=build, acts_on="elements")
 
 
 CONVERTERS = by_class(
     *(
-        _converter(
+        _surrogate_converter(
             kind,
             _build_spike,
             *_ARGUMENTS.get(kind, ("alpha",)),
@@ -284,5 +284,5 @@ CONVERTERS = by_class(
         )
         for kind in _SURROGATES
     ),
-    _converter(theirs.MultiLevelSpikeCount, _build_count, "max_spike_count", "spiking", "grad_window"),
+    _surrogate_converter(theirs.MultiLevelSpikeCount, _build_count, "max_spike_count", "spiking", "grad_window"),
 )
