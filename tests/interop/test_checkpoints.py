@@ -5,6 +5,7 @@ import doctest
 import functools
 import importlib.util
 import pathlib
+import sys
 import warnings
 
 import jax
@@ -19,7 +20,6 @@ from snnax_interop import (
     MissingDependencyError,
     WeightMappingError,
     _optional,
-    checkpoints,
     from_torch,
     load_state_dict,
     state_dict,
@@ -556,6 +556,6 @@ def test_a_network_that_is_one_neuron_loads():
 
 
 def test_the_example_in_the_documentation_runs():
-    results = doctest.testmod(checkpoints)
+    results = doctest.testmod(sys.modules[load_state_dict.__module__])
     assert results.attempted > 5
     assert results.failed == 0
