@@ -118,6 +118,12 @@ def split_neuron(module, call):
     return NeuronCall(x=call.argument(), state_in=call.kept or None, out=call.result, state_out=(module.membrane,))
 
 
+def run_neuron(module, x, state):
+    v = x if state is None or state[0] is None else module.keep * state[0] + x
+    z = module.gate(v - module.threshold)
+    return z, (v - z.detach() * module.threshold,)
+
+
 FRAMEWORK = Framework(
     name="tinyspikes",
     converters=by_class(
@@ -128,6 +134,7 @@ FRAMEWORK = Framework(
             options=("keep", "threshold", "gate", "mode"),
             build=build_neuron,
             fields=("v",),
+            run=run_neuron,
             read_every_call=("keep", "threshold"),
             split_call=split_neuron,
             memory=Memory(read=read_membrane, reset=reset_membrane),

@@ -9,7 +9,8 @@ from test_convert import assert_same
 from torch import nn
 
 from snnax_interop import from_torch, to_jax
-from snnax_interop.ir.formulas import Fraction, Length, fit_progression
+from snnax_interop.ir.formulas import fit_steps
+from snnax_interop.ir.sizes import Size, SizeRatio
 
 
 class Net(nn.Module):
@@ -138,7 +139,7 @@ NUMBERS = {
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_per_step_become_a_formula_that_holds_at_any_length(name):
     rule = NUMBERS[name]
-    formula = fit_progression([[rule(t, n) for t in range(n)] for n in (6, 13)])
+    formula = fit_steps([[rule(t, n) for t in range(n)] for n in (6, 13)])
     assert formula is not None
     for n in (6, 7, 20, 50):
         expected = [rule(t, n) for t in range(n)]
@@ -147,21 +148,21 @@ def test_numbers_per_step_become_a_formula_that_holds_at_any_length(name):
 
 @pytest.mark.parametrize("rule", [lambda t, n: math.sin(t), lambda t, n: t * t, lambda t, n: float(t == n // 2)])
 def test_numbers_without_a_rule_have_no_formula(rule):
-    assert fit_progression([[rule(t, n) for t in range(n)] for n in (6, 13)]) is None
+    assert fit_steps([[rule(t, n) for t in range(n)] for n in (6, 13)]) is None
 
 
 def test_integers_of_a_length():
-    assert Length.fit((6, 13), (6, 13)) == Length(1, 0)
-    assert Length.fit((5, 12), (6, 13)) == Length(1, -1)
-    assert Length.fit((12, 26), (6, 13)) == Length(2, 0)
-    assert Length.fit((4, 4), (6, 13)) == Length(0, 4)
-    assert Length.fit((3, 6), (6, 13)) is None
-    assert Length.rounding((3, 7), (6, 13)) == Length(1, 1, 2)
-    assert Length.fit((3, 7), (6, 14), exact=True) == Length(1, 0, 2, exact=True)
+    assert Size.fit((6, 13), (6, 13)) == Size(1, 0)
+    assert Size.fit((5, 12), (6, 13)) == Size(1, -1)
+    assert Size.fit((12, 26), (6, 13)) == Size(2, 0)
+    assert Size.fit((4, 4), (6, 13)) == Size(0, 4)
+    assert Size.fit((3, 6), (6, 13)) is None
+    assert Size.rounding((3, 7), (6, 13)) == Size(1, 1, 2)
+    assert Size.fit((3, 7), (6, 14), exact=True) == Size(1, 0, 2, exact=True)
 
 
 def test_fractions_of_a_length():
-    assert Fraction.fit((1 / 6, 1 / 13), (6, 13)) == Fraction(1.0, 0)
-    assert Fraction.fit((1 / 5, 1 / 12), (6, 13)) == Fraction(1.0, -1)
-    assert Fraction.fit((0.6, 1.3), (6, 13))(20) == pytest.approx(2.0)
-    assert Fraction.fit((0.5, 0.9), (6, 13)) is None
+    assert SizeRatio.fit((1 / 6, 1 / 13), (6, 13)) == SizeRatio(1.0, 0)
+    assert SizeRatio.fit((1 / 5, 1 / 12), (6, 13)) == SizeRatio(1.0, -1)
+    assert SizeRatio.fit((0.6, 1.3), (6, 13))(20) == pytest.approx(2.0)
+    assert SizeRatio.fit((0.5, 0.9), (6, 13)) is None

@@ -55,6 +55,8 @@ class NeuronConverter(StepConverter):
     """How a neuron is converted.
 
     - `fields`: of the native state, in the order of the tensors of `NeuronCall`.
+    - `run(module, x, state)`: one time step by torch itself, as the output and the state after it. None in the place of
+      a field, or of all, is the state that the module starts with.
     - `spikes`: whether the output is a spike train (and not a membrane potential).
     - `starts_at_zero`: whether the state that the module starts with is all zeros.
     - `read_every_call`: the options that the module reads at every call, so that setting them has an effect.
@@ -64,6 +66,7 @@ class NeuronConverter(StepConverter):
     """
 
     fields: tuple[str, ...]
+    run: Callable[[Any, torch.Tensor, Any], tuple[torch.Tensor, tuple[torch.Tensor, ...]]]
     spikes: bool = True
     starts_at_zero: Callable[[Any], bool] = lambda module: True
     read_every_call: tuple[str, ...] = ()

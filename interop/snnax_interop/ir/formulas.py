@@ -1,4 +1,4 @@
-"""Numbers that depend on the time step or on the length, as formulas that hold at any length."""
+"""Numbers that depend on the time step, as formulas that hold at any length."""
 
 import dataclasses
 import math
@@ -7,87 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-
-_LARGEST_DIVISOR = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class Length:
-    """The integer `(factor * n + offset) // divisor` of a length `n`.
-
-    With `exact`, only of lengths that leave no remainder.
-    """
-
-    factor: int
-    offset: int
-    divisor: int = 1
-    exact: bool = False
-
-    def __call__(self, n: Any) -> Any:
-        """**Raises:** `ValueError` for a length with a remainder that has none."""
-        found, rest = divmod(self.factor * n + self.offset, self.divisor)
-        if self.exact and rest:
-            raise ValueError(
-                f"the network runs lengths n where n {self.offset:+} is a multiple of {self.divisor}, found n = {n}: "
-                "it does something else at the last steps of other lengths"
-            )
-        return found
-
-    @staticmethod
-    def fit(values: tuple[int, int], lengths: tuple[int, int], *, exact: bool = False) -> "Length | None":
-        """The formula for the values at two lengths; None where there is none.
-
-        With `exact`, also a fraction of the length without remainder; a further length must confirm it.
-        """
-        (a, b), (n, m) = values, lengths
-        if a == b:
-            return Length(0, a)
-        if a - n == b - m:
-            return Length(1, a - n)
-        if n and a % n == 0 and a * m == b * n:
-            return Length(a // n, 0)
-        if exact:
-            divisor, rest = divmod(m - n, b - a)
-            return None if rest or divisor < 1 else Length(1, a * divisor - n, divisor, exact=True)
-        return None
-
-    @staticmethod
-    def rounding(values: tuple[int, int], lengths: tuple[int, int]) -> "Length | None":
-        """A fraction of the length, rounded, for the values at two lengths; further lengths must confirm it."""
-        for divisor in range(2, _LARGEST_DIVISOR + 1):
-            found = [Length(1, offset, divisor) for offset in range(divisor)]
-            found = [each for each in found if tuple(map(each, lengths)) == values]
-            if found:
-                return found[0] if len(found) == 1 else None
-        return None
+from .sizes import is_close, rounded
 
 
 @dataclasses.dataclass(frozen=True)
-class Fraction:
-    """The number `numerator / (n + offset)`, or with `inverted` its `numerator * (n + offset)`, of a length `n`."""
-
-    numerator: float
-    offset: int
-    inverted: bool = False
-
-    def __call__(self, n: Any) -> Any:
-        return self.numerator * (n + self.offset) if self.inverted else self.numerator / (n + self.offset)
-
-    @staticmethod
-    def fit(values: tuple[float, float], lengths: tuple[int, int]) -> "Fraction | None":
-        """The formula for the values at two lengths; None where there is none."""
-        for offset in (0, -1, 1):
-            a, b = (n + offset for n in lengths)
-            if a and b and _is_close(values[0] * a, values[1] * b):
-                product = values[0] * a
-                return Fraction(float(_rounded(product)), offset)
-            if a and b and _is_close(values[0] / a, values[1] / b):
-                return Fraction(values[0] / a, offset, inverted=True)
-        return None
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
+class StepTable:
     """Numbers that are known for so many time steps only."""
 
     values: tuple[Any, ...]
@@ -98,7 +22,7 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
-class Progression:
+class StepFormula:
     """A number at each of `n` time steps, from the step counted from the start (`k = t`) or the end (`k = t - n`).
 
     - `"affine"`: `a + b k`; `"reciprocal"`: one over that.
@@ -138,7 +62,7 @@ class Progression:
                 return self.b if k >= self.c else self.a
 
 
-def fit_progression(rows: Sequence[Sequence[Any]]) -> Progression | None:
+def fit_steps(rows: Sequence[Sequence[Any]]) -> StepFormula | None:
     """The formula for numbers at every step of two runs of different length; None where none of them fits both."""
     for propose in (_affine, _power, _geometric, _reciprocal, _share, _switch):
         for candidate in propose(rows):
@@ -147,16 +71,12 @@ def fit_progression(rows: Sequence[Sequence[Any]]) -> Progression | None:
     return None
 
 
-def _agrees(candidate: Progression, row: Sequence[Any]) -> bool:
+def _agrees(candidate: StepFormula, row: Sequence[Any]) -> bool:
     try:
         found = candidate(len(row))
     except (ArithmeticError, ValueError):
         return False
-    return all(_is_close(float(a), float(b)) for a, b in zip(row, found, strict=True))
-
-
-def _is_close(a: int | float, b: int | float) -> bool:
-    return math.isclose(a, b, rel_tol=1e-13, abs_tol=1e-15)
+    return all(is_close(float(a), float(b)) for a, b in zip(row, found, strict=True))
 
 
 def _ends(rows: Sequence[Sequence[Any]]) -> list[tuple[bool, list[Any], int]]:
@@ -165,23 +85,23 @@ def _ends(rows: Sequence[Sequence[Any]]) -> list[tuple[bool, list[Any], int]]:
     return [(False, row, 0), (True, row, -len(row))]
 
 
-def _affine(rows: Sequence[Sequence[Any]]) -> list[Progression]:
+def _affine(rows: Sequence[Sequence[Any]]) -> list[StepFormula]:
     whole = all(type(value) is int for row in rows for value in row)
     found = []
     for from_end, row, first in _ends(rows):
         slope = row[1] - row[0]
-        found.append(Progression("affine", from_end, row[0] - slope * first, slope, whole=whole))
+        found.append(StepFormula("affine", from_end, row[0] - slope * first, slope, whole=whole))
     return found
 
 
-def _reciprocal(rows: Sequence[Sequence[Any]]) -> list[Progression]:
+def _reciprocal(rows: Sequence[Sequence[Any]]) -> list[StepFormula]:
     if not all(value for row in rows for value in row):
         return []
-    inverse = [[_rounded(1 / value) for value in row] for row in rows]
+    inverse = [[rounded(1 / value) for value in row] for row in rows]
     return [dataclasses.replace(each, kind="reciprocal", whole=False) for each in _affine(inverse)]
 
 
-def _power(rows: Sequence[Sequence[Any]]) -> list[Progression]:
+def _power(rows: Sequence[Sequence[Any]]) -> list[StepFormula]:
     """Powers of one of the numbers, so that Python's own rounding comes out."""
     found = []
     for from_end, row, first in _ends(rows):
@@ -189,43 +109,38 @@ def _power(rows: Sequence[Sequence[Any]]) -> list[Progression]:
             continue
         for step, value in enumerate(row):
             if math.isclose(value, row[1] / row[0], rel_tol=1e-9):
-                found.append(Progression("power", from_end, 1 - (first + step), value))
+                found.append(StepFormula("power", from_end, 1 - (first + step), value))
             if math.isclose(value, row[0] / row[1], rel_tol=1e-9):
-                found.append(Progression("falling", from_end, 1 + (first + step), value))
+                found.append(StepFormula("falling", from_end, 1 + (first + step), value))
     return found
 
 
-def _geometric(rows: Sequence[Sequence[Any]]) -> list[Progression]:
+def _geometric(rows: Sequence[Sequence[Any]]) -> list[StepFormula]:
     found = []
     for from_end, row, first in _ends(rows):
         if all(row):
             ratio = (row[-1] / row[0]) ** (1 / (len(row) - 1)) if row[-1] / row[0] > 0 else 0.0
             if ratio:
-                found.append(Progression("geometric", from_end, row[0] / ratio**first, ratio))
+                found.append(StepFormula("geometric", from_end, row[0] / ratio**first, ratio))
     return found
 
 
-def _share(rows: Sequence[Sequence[Any]]) -> list[Progression]:
+def _share(rows: Sequence[Sequence[Any]]) -> list[StepFormula]:
     found = []
     for offset in (0, -1, 1):
         scaled = [[value * (len(row) + offset) for value in row] for row in rows]
-        if all(_is_close(value, round(value)) for row in scaled for value in row):
+        if all(is_close(value, round(value)) for row in scaled for value in row):
             slope = round(scaled[-1][1] - scaled[-1][0])
             start = [round(row[0]) for row in scaled]
-            found.append(Progression("share", False, start[-1], slope, offset))
-            found.append(Progression("share", True, start[-1] - len(rows[-1]), slope, offset))
+            found.append(StepFormula("share", False, start[-1], slope, offset))
+            found.append(StepFormula("share", True, start[-1] - len(rows[-1]), slope, offset))
     return found
 
 
-def _switch(rows: Sequence[Sequence[Any]]) -> list[Progression]:
+def _switch(rows: Sequence[Sequence[Any]]) -> list[StepFormula]:
     found = []
     for from_end, row, first in _ends(rows):
         place = next((step for step, value in enumerate(row) if value != row[0]), None)
         if place is not None:
-            found.append(Progression("switch", from_end, row[0], row[place], first + place))
+            found.append(StepFormula("switch", from_end, row[0], row[place], first + place))
     return found
-
-
-def _rounded(value: int | float) -> int | float:
-    """Whole where only rounding keeps it from that."""
-    return round(value) if _is_close(value, round(value)) else value

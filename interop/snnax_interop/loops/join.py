@@ -17,7 +17,7 @@ from ..nodes.dropout import DRAWING
 from ..ops import ELEMENTWISE, op_name
 from ..trace.tape import Entry, Ref, Tape, base_name, refs, with_values
 from .detect import Segment
-from .roll import Carried, Here, Produced, Sliced, outputs_of
+from .roll import BodyValue, LoopCarried, SameStep, Scanned, outputs_of
 from .run import Run, Runs
 
 
@@ -265,7 +265,7 @@ def _taken(run: Run, number: int, position: int, step: int, series: "_Series") -
         return {} if value is None else {outputs_of(entry)[0].index: value}
     found = {}
     for ref, argument in zip(refs((entry.args, entry.kwargs)), body.arguments[position], strict=False):
-        value = series.at(argument, step) if isinstance(argument, Sliced) else None
+        value = series.at(argument, step) if isinstance(argument, Scanned) else None
         if value is not None:
             found[ref.index] = value
     return found
@@ -294,7 +294,7 @@ class _Series:
         self.first += count
         return made
 
-    def at(self, sliced: Sliced, step: int) -> Ref | None:
+    def at(self, sliced: Scanned, step: int) -> Ref | None:
         """The value that is read at a time step; None where the sequence is no such stack."""
         values, place = self.values(sliced.base.index, sliced.axis), sliced.start + step * sliced.stride
         return values[place] if values is not None and sliced.width is None and 0 <= place < len(values) else None
@@ -414,7 +414,7 @@ def _extended(run: Run, number: int) -> _Plan | None:
     return _Plan(tuple(order), Segment(segment.start, period, segment.count), reads, replaced, covered=1)
 
 
-def _sequences(run: Run, number: int, position: int) -> Iterator[tuple[int | None, Sliced]]:
+def _sequences(run: Run, number: int, position: int) -> Iterator[tuple[int | None, Scanned]]:
     """The sequences that a call in a loop takes a time step of; with the argument that it is, None for a mere read."""
     body = run.bodies[number]
     if position in body.reads:
@@ -423,11 +423,11 @@ def _sequences(run: Run, number: int, position: int) -> Iterator[tuple[int | Non
             yield None, sliced
         return
     for argument, each in enumerate(body.arguments[position]):
-        if isinstance(each, Sliced) and each.width is None:
+        if isinstance(each, Scanned) and each.width is None:
             yield argument, each
 
 
-def _layers_before(run: Run, number: int, sliced: Sliced) -> list[tuple[int, Ref]]:
+def _layers_before(run: Run, number: int, sliced: Scanned) -> list[tuple[int, Ref]]:
     """The calls that make a sequence out of another of the same steps, with what they read, from a layer on."""
     tape, segment = run.tape, run.segments[number]
     before = range(run.segments[number - 1].stop if number else 0, segment.start)
@@ -455,7 +455,7 @@ def _layers_before(run: Run, number: int, sliced: Sliced) -> list[tuple[int, Ref
     return found[:kept]
 
 
-def _stepwise(run: Run, number: int, sliced: Sliced, layers: list[tuple[int, Ref]], series: "_Series") -> Any:
+def _stepwise(run: Run, number: int, sliced: Scanned, layers: list[tuple[int, Ref]], series: "_Series") -> Any:
     """Calls on a sequence as calls on its time steps, and what they make in the end."""
     count = run.segments[number].count
     places = [sliced.start + step * sliced.stride for step in range(count)]
@@ -569,9 +569,9 @@ def _total(run: Run, number: int, position: int) -> int | None:
     entry, arguments = body.entries[position], body.arguments[position]
     if entry.converter is not None or op_name(base_name(entry.target)) != "add" or len(entry.args) != 2 or entry.kwargs:
         return None
-    own = Produced(position, 0, False)
+    own = BodyValue(position, 0, False)
     for place, argument in enumerate(arguments if len(arguments) == 2 else ()):
-        if isinstance(argument, Carried) and argument.value == own and len(argument.initials) == 1:
+        if isinstance(argument, LoopCarried) and argument.value == own and len(argument.initials) == 1:
             return place
     return None
 
@@ -584,7 +584,7 @@ def _missing(run: Run, number: int, position: int, matched: Mapping[int, int], m
         return None
     (initial,) = body.arguments[position][total].initials  # type: ignore[union-attr]
     term = body.arguments[position][1 - total]
-    if not isinstance(term, Here) or term.value.position not in matched:
+    if not isinstance(term, SameStep) or term.value.position not in matched:
         return None
     maker = run.tape.entries[matched[term.value.position]]
     values = maker.state_out if term.value.is_state else outputs_of(maker)

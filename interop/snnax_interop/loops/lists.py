@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..trace.tape import Ref
-from .roll import Moment
+from .roll import ValueAtStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Part:
     backwards in time.
     """
 
-    moments: tuple[Moment, ...]
+    moments: tuple[ValueAtStep, ...]
     ref: Ref
     count: int = 1
     stride: int = 1
@@ -33,7 +33,7 @@ class Part:
         return min(first, last), max(first, last) + 1
 
 
-def parts_of(items: Sequence[Ref], moments: Mapping[int, Moment]) -> list[Part]:
+def parts_of(items: Sequence[Ref], moments: Mapping[int, ValueAtStep]) -> list[Part]:
     """A list cut into pieces that follow each other in time."""
     found = [moments.get(ref.index) for ref in items]
     parts: list[Part] = []
@@ -45,7 +45,7 @@ def parts_of(items: Sequence[Ref], moments: Mapping[int, Moment]) -> list[Part]:
     return parts
 
 
-def _longest(found: Sequence[Moment | None], items: Sequence[Ref], start: int) -> Part:
+def _longest(found: Sequence[ValueAtStep | None], items: Sequence[Ref], start: int) -> Part:
     """The longest piece of a list that begins at a place."""
     first = found[start]
     if first is None:
@@ -73,11 +73,11 @@ def _longest(found: Sequence[Moment | None], items: Sequence[Ref], start: int) -
     return Part(cycle, items[start + width * count - 1], count, stride)
 
 
-def _same_step(moment: Moment | None, first: Moment) -> bool:
+def _same_step(moment: ValueAtStep | None, first: ValueAtStep) -> bool:
     return moment is not None and (moment.segment, moment.step) == (first.segment, first.step)
 
 
-def _follows(found: Sequence[Moment | None], place: int, distance: int, steps: int) -> bool:
+def _follows(found: Sequence[ValueAtStep | None], place: int, distance: int, steps: int) -> bool:
     """Whether the item so far behind a place is the same value so many steps later."""
     if place + distance >= len(found):
         return False

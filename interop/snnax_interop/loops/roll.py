@@ -17,7 +17,7 @@ from .detect import Segment
 
 
 @dataclasses.dataclass(frozen=True)
-class Produced:
+class BodyValue:
     """A value made in a time step: by the call at `position`, its output number `item` or state field `item`."""
 
     position: int
@@ -26,38 +26,38 @@ class Produced:
 
 
 @dataclasses.dataclass(frozen=True)
-class Moment:
+class ValueAtStep:
     """A value at one time step of the segment of this number."""
 
     segment: int
     step: int
-    value: Produced
+    value: BodyValue
 
 
 @dataclasses.dataclass(frozen=True)
-class Here:
+class SameStep:
     """An argument made earlier in the same step."""
 
-    value: Produced
+    value: BodyValue
 
 
 @dataclasses.dataclass(frozen=True)
-class Carried:
+class LoopCarried:
     """An argument made as many steps ago as there are `initials`: a `Ref` or a number for each step before that."""
 
-    value: Produced
+    value: BodyValue
     initials: tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Outer:
+class Invariant:
     """An argument made before the segment, the same at every step."""
 
     ref: Ref
 
 
 @dataclasses.dataclass(frozen=True)
-class Sliced:
+class Scanned:
     """A time step of a value made before the segment: entry `start + t * stride` along `axis`.
 
     With a `width` these are so many entries from there on, along the axis that then remains.
@@ -71,14 +71,14 @@ class Sliced:
 
 
 @dataclasses.dataclass(frozen=True)
-class Collected:
+class ScannedList:
     """An argument that another segment made: one value for each step."""
 
     refs: tuple[Ref, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class PerStep:
+class StepNumbers:
     """In the arguments of a call: a number that changes from step to step."""
 
     values: tuple[Any, ...]
@@ -103,7 +103,7 @@ class Write:
         return min(first, last), max(first, last) + 1
 
 
-Argument = Here | Carried | Outer | Sliced | Collected
+Argument = SameStep | LoopCarried | Invariant | Scanned | ScannedList
 
 
 @dataclasses.dataclass
@@ -119,7 +119,7 @@ class Body:
     entries: list[Entry] = dataclasses.field(default_factory=list)
     arguments: list[list[Argument]] = dataclasses.field(default_factory=list)
     states: list[list[Argument | None] | None] = dataclasses.field(default_factory=list)
-    reads: dict[int, tuple[Sliced, Any]] = dataclasses.field(default_factory=dict)
+    reads: dict[int, tuple[Scanned, Any]] = dataclasses.field(default_factory=dict)
     writes: dict[int, Write] = dataclasses.field(default_factory=dict)
     constants: dict[int, list[list[Ref]]] = dataclasses.field(default_factory=dict)
 
@@ -133,13 +133,13 @@ def slots(entry: Entry) -> tuple[list[Any], Any]:
     return pytree.tree_flatten((entry.args, entry.kwargs))
 
 
-def produced(entry: Entry, position: int) -> dict[int, Produced]:
+def produced(entry: Entry, position: int) -> dict[int, BodyValue]:
     """All values that a call makes, by their indices; a state that is an output as well counts as the output."""
-    found = {ref.index: Produced(position, item, True) for item, ref in enumerate(entry.state_out)}
-    return found | {ref.index: Produced(position, item, False) for item, ref in enumerate(outputs_of(entry))}
+    found = {ref.index: BodyValue(position, item, True) for item, ref in enumerate(entry.state_out)}
+    return found | {ref.index: BodyValue(position, item, False) for item, ref in enumerate(outputs_of(entry))}
 
 
-def moments(tape: Tape, segments: list[Segment]) -> dict[int, Moment]:
+def moments(tape: Tape, segments: list[Segment]) -> dict[int, ValueAtStep]:
     """Where every value comes from that a segment makes."""
     found = {}
     for number, segment in enumerate(segments):
@@ -147,11 +147,11 @@ def moments(tape: Tape, segments: list[Segment]) -> dict[int, Moment]:
             for position in range(segment.period):
                 entry = tape.entries[segment.index(step, position)]
                 for ref, value in produced(entry, position).items():
-                    found[ref] = Moment(number, step, value)
+                    found[ref] = ValueAtStep(number, step, value)
     return found
 
 
-def analyse(tape: Tape, segment: Segment, others: Mapping[int, Moment] | None = None) -> Body:
+def analyse(tape: Tape, segment: Segment, others: Mapping[int, ValueAtStep] | None = None) -> Body:
     """Where every argument of the calls of one time step comes from.
 
     `others` are the values of all segments; None while these are not known.
@@ -165,7 +165,7 @@ def analyse(tape: Tape, segment: Segment, others: Mapping[int, Moment] | None = 
 
 
 class _Rolling:
-    def __init__(self, tape: Tape, segment: Segment, others: Mapping[int, Moment] | None):
+    def __init__(self, tape: Tape, segment: Segment, others: Mapping[int, ValueAtStep] | None):
         self.tape = tape
         self.segment = segment
         self.others = others
@@ -201,7 +201,7 @@ class _Rolling:
             body.reads[position] = _time_read(tape, steps, arguments, varying)
         if write is None:
             # A number that a loop starts from stands for a whole tensor of it.
-            first = any(isinstance(each, Carried) and not isinstance(each.initials[0], Ref) for each in arguments)
+            first = any(isinstance(each, LoopCarried) and not isinstance(each.initials[0], Ref) for each in arguments)
             self.check_shapes(steps[1:] if first else steps)
         body.entries.append(entry)
         body.arguments.append(arguments)
@@ -227,29 +227,29 @@ class _Rolling:
         first = values[0]
         found = [self.here.get(value.index) if isinstance(value, Ref) else None for value in values]
         if isinstance(first, Ref) and found[0] is None and all(value == first for value in values):
-            return Outer(first)
+            return Invariant(first)
         for lag in range(len(values)):
             made = found[lag]
             if made is None:
                 continue
-            if any(each != Moment(0, step, made.value) for step, each in enumerate(found[lag:])):
+            if any(each != ValueAtStep(0, step, made.value) for step, each in enumerate(found[lag:])):
                 break
             if any(value is None for value in values[:lag]) and not _takes_none(entry):
                 break
-            return Carried(made.value, tuple(values[:lag])) if lag else Here(made.value)
+            return LoopCarried(made.value, tuple(values[:lag])) if lag else SameStep(made.value)
         if all(isinstance(value, Ref) for value in values) and not any(found):
             sliced = self.sliced([value.index for value in values])
             if sliced is not None:
                 return sliced
             if len(set(values)) == len(values) and (self.others is None or _is_series(values, self.others)):
-                return Collected(tuple(values))
+                return ScannedList(tuple(values))
         raise RecordingError(
             f"an argument of {entry.name} comes from different places at different time steps\n  {entry.line}\n"
             "Allowed: values made before the loop, in the same step, or in a step before",
             path=entry.path,
         )
 
-    def sliced(self, indices: list[int]) -> Sliced | None:
+    def sliced(self, indices: list[int]) -> Scanned | None:
         """Values that `torch.unbind` (or iteration) took out of a sequence before the loop."""
         found = [self.unbound.get(index) for index in indices]
         if found[0] is None or any(each is None or each[0] != found[0][0] for each in found):
@@ -288,7 +288,7 @@ class _Rolling:
             )
 
 
-def _is_series(values: list[Ref], moments: Mapping[int, Moment]) -> bool:
+def _is_series(values: list[Ref], moments: Mapping[int, ValueAtStep]) -> bool:
     """Whether values of segments follow each other in time, rather than being several values of one step."""
     found = [moments.get(value.index) for value in values]
     steps = [
@@ -339,7 +339,7 @@ def _is_beginning(tape: Tape, entry: Entry) -> bool:
     return entry.converter.starts_at_zero(entry.target) and all(tape.is_zero(ref) for ref in entry.state_in)
 
 
-def _unbound(tape: Tape, segment: Segment) -> dict[int, tuple[Sliced, int]]:
+def _unbound(tape: Tape, segment: Segment) -> dict[int, tuple[Scanned, int]]:
     """The parts that a sequence was cut into before a segment, with where they begin."""
     found = {}
     for entry in tape.entries[: segment.start]:
@@ -355,7 +355,7 @@ def _unbound(tape: Tape, segment: Segment) -> dict[int, tuple[Sliced, int]]:
         start = 0
         for ref in outputs_of(entry):
             width = None if name == "unbind" else tape.shape(ref)[axis]
-            found[ref.index] = (Sliced(base, axis, width=width), start)
+            found[ref.index] = (Scanned(base, axis, width=width), start)
             start += width or 1
     return found
 
@@ -369,11 +369,11 @@ def _counts(numbers: list[int], stride: int) -> bool:
 
 def _time_read(
     tape: Tape, steps: list[Entry], arguments: list[Argument], varying: dict[int, list[Any]]
-) -> tuple[Sliced, Any]:
+) -> tuple[Scanned, Any]:
     """A subscript that moves with the time step, and what is left of it without its time."""
     entry = steps[-1]
     name = op_name(base_name(entry.target)) if entry.converter is None else ""
-    if name in ("getitem", "select", "narrow") and len(arguments) == 1 and isinstance(arguments[0], Outer):
+    if name in ("getitem", "select", "narrow") and len(arguments) == 1 and isinstance(arguments[0], Invariant):
         base = arguments[0].ref
         found = _moving_index(name, steps, len(tape.shape(base)))
         if found is not None:
@@ -382,7 +382,7 @@ def _time_read(
             stride = starts[1] - starts[0]
             last = starts[-1] + (found.width or 1)
             if _counts(starts, stride) and min(starts) >= 0 and last <= size:
-                return Sliced(base, found.axis, starts[0], stride, found.width), found.rest
+                return Scanned(base, found.axis, starts[0], stride, found.width), found.rest
     shown = next(iter(varying.values()))
     raise RecordingError(
         f"{entry.name} has an argument that changes from step to step: {shown[:4]}...\n  {entry.line}\n"
@@ -468,7 +468,7 @@ def _takes_numbers(entry: Entry, varying: dict[int, list[Any]]) -> bool:
 
 def _with_numbers(entry: Entry, varying: dict[int, list[Any]]) -> Entry:
     leaves, structure = slots(entry)
-    leaves = [PerStep(tuple(varying[n])) if n in varying else leaf for n, leaf in enumerate(leaves)]
+    leaves = [StepNumbers(tuple(varying[n])) if n in varying else leaf for n, leaf in enumerate(leaves)]
     args, kwargs = pytree.tree_unflatten(leaves, structure)
     return dataclasses.replace(entry, args=args, kwargs=kwargs)
 
@@ -497,7 +497,7 @@ def _grown(steps: list[Entry], arguments: list[Argument], position: int) -> Writ
     entry = steps[-1]
     if entry.converter is not None or len(steps) < 2 or op_name(base_name(entry.target)) not in ("cat", "concat"):
         return None
-    own = Carried(Produced(position, 0, False), (slots(steps[0])[0][0],))
+    own = LoopCarried(BodyValue(position, 0, False), (slots(steps[0])[0][0],))
     given = dict(zip(("tensors", "dim"), entry.args, strict=False)) | entry.kwargs
     if len(arguments) != 2 or arguments[0] != own:
         return None

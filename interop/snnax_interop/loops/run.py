@@ -8,7 +8,7 @@ from ..errors import RecordingError
 from ..trace.autograd_functions import makes_spikes
 from ..trace.tape import Ref, Tape
 from .detect import Segment, find_segments
-from .roll import Body, Carried, Moment, analyse, moments
+from .roll import Body, LoopCarried, ValueAtStep, analyse, moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Run:
         return Run(tape, tuple(segments))
 
     @functools.cached_property
-    def moments(self) -> dict[int, Moment]:
+    def moments(self) -> dict[int, ValueAtStep]:
         return moments(self.tape, list(self.segments))
 
     @functools.cached_property
@@ -72,7 +72,7 @@ class Run:
         return found
 
 
-def _check_plain(tape: Tape, others: Mapping[int, Moment], segment: Segment) -> None:
+def _check_plain(tape: Tape, others: Mapping[int, ValueAtStep], segment: Segment) -> None:
     """Calls that step no neuron are a loop over time where they read or write another place at every step.
 
     Spikes that follow from those of the step before are a neuron that is written by hand, whatever it reads.
@@ -83,7 +83,7 @@ def _check_plain(tape: Tape, others: Mapping[int, Moment], segment: Segment) -> 
         hasattr(argument, "stride") or hasattr(argument, "refs") for argument in arguments
     )  # fmt: skip
     if not follows_time and not (
-        any(map(makes_spikes, body.entries)) and any(isinstance(each, Carried) for each in arguments)
+        any(map(makes_spikes, body.entries)) and any(isinstance(each, LoopCarried) for each in arguments)
     ):
         raise RecordingError("the calls repeat without following time")
 

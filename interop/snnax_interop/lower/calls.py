@@ -14,8 +14,8 @@ from snnax import snn
 
 from ..converters.layer import LayerConverter
 from ..errors import InteropError, LengthError, RecordingError, UnsupportedModuleError
-from ..ir.formulas import Fraction, Length
-from ..loops.roll import PerStep, moving_subscript, outputs_of
+from ..ir.sizes import Size, SizeRatio
+from ..loops.roll import StepNumbers, moving_subscript, outputs_of
 from ..nodes.call import Call, Form, Held, Input, Items, LengthValue, Slice, StepList
 from ..nodes.dropout import DRAWING, dropout_layer
 from ..nodes.wrappers import ChannelsSecond
@@ -410,7 +410,7 @@ class _Template:
     def fill(self, a: Any, b: Any, c: Any) -> Any:
         if isinstance(a, Ref):
             return self._ref(a, c if isinstance(c, Ref) else a)
-        if isinstance(a, PerStep):
+        if isinstance(a, StepNumbers):
             return self._per_step(a, b, c)
         if isinstance(a, list | tuple):
             if self.network.is_series(a, self.builder.number):
@@ -476,7 +476,7 @@ class _Template:
         lengths = self.network.runs.lengths
         if a == c or lengths is None:
             return a
-        kind = Length if isinstance(a, int) and isinstance(c, int) else Fraction
+        kind = Size if isinstance(a, int) and isinstance(c, int) else SizeRatio
         formula = kind.fit((a, c), lengths)
         if formula is None:
             what = f"a number depends on the length: {a} with {lengths[0]} steps, {c} with {lengths[1]}"
@@ -484,10 +484,10 @@ class _Template:
         source = self.builder.input(("num_steps",), "num_steps")
         return LengthValue(self._input(source, None, 0).number, formula)
 
-    def _per_step(self, a: PerStep, b: Any, c: Any) -> Input:
+    def _per_step(self, a: StepNumbers, b: Any, c: Any) -> Input:
         if a != b:
             raise self._refuse(f"numbers depend on the batch size: {a.values[:3]} and {getattr(b, 'values', b)[:3]}")
-        key = self.network.schedule(a.values, c.values if isinstance(c, PerStep) else ())
+        key = self.network.schedule(a.values, c.values if isinstance(c, StepNumbers) else ())
         return self._input(self.builder.input(key, "schedule"), None, 0)
 
     def _refuse(self, what: str, kind: type[RecordingError] = RecordingError) -> RecordingError:

@@ -7,7 +7,18 @@ from snnax import snn
 
 from ..converters.neuron import NeuronConverter
 from ..errors import RecordingError
-from ..loops.roll import Argument, Carried, Collected, Here, Outer, Produced, Sliced, is_same, outputs_of, produced
+from ..loops.roll import (
+    Argument,
+    BodyValue,
+    Invariant,
+    LoopCarried,
+    SameStep,
+    Scanned,
+    ScannedList,
+    is_same,
+    outputs_of,
+    produced,
+)
 from ..nodes.call import Call, Form, Input, Items, Slice
 from ..nodes.wrappers import FirstState, Restart, StepFunction
 from ..runtime.plan import Window
@@ -38,8 +49,8 @@ class Stepped:
 class _Late:
     """In the place of a source: a value of an earlier time step, whose call may still have no node."""
 
-    here: Carried
-    there: Carried
+    here: LoopCarried
+    there: LoopCarried
     first: FirstState | None = None
 
 
@@ -58,13 +69,13 @@ class StageBuilder:
         self.body = runs.given.bodies[number]
         self.body_there = runs.there.bodies[number]
         self.step = GraphBuilder(network, number, is_step=True)
-        self.sources: dict[Produced, Any] = {}
-        self.recorded: dict[Produced, int] = {}
+        self.sources: dict[BodyValue, Any] = {}
+        self.recorded: dict[BodyValue, int] = {}
         self.neurons: dict[str, Stepped] = {}
         self.initial: dict[tuple[str, str | None], Any] = {}
         self.delays: dict[str, tuple[Any, ...]] = {}
 
-    def line(self, value: Produced) -> str:
+    def line(self, value: BodyValue) -> str:
         return self.body.entries[value.position].line
 
     def build(self) -> None:
@@ -82,27 +93,27 @@ class StageBuilder:
                 )
             for item, out in enumerate(outputs_of(entry)):
                 if out.index in self.step.made:
-                    self.sources[Produced(position, item, False)] = self.step.made[out.index]
+                    self.sources[BodyValue(position, item, False)] = self.step.made[out.index]
         # A feedback edge reads a call further down, which has its node only now.
         for name in list(self.step.edges):
             sources = self.step.edges[name]
             sources[:] = [self._settled(source) for source in sources]
 
-    def record(self, value: Produced) -> int:
+    def record(self, value: BodyValue) -> int:
         """The number of a value among those whose sequence later graphs read."""
         if value not in self.recorded:
-            self.sources[value] = self._settled(self._source(Here(value), Here(value)))
+            self.sources[value] = self._settled(self._source(SameStep(value), SameStep(value)))
             self.recorded[value] = len(self.recorded)
         return self.recorded[value]
 
-    def final_state(self, value: Produced) -> tuple[str, str] | None:
+    def final_state(self, value: BodyValue) -> tuple[str, str] | None:
         """The node and the field of a state that stays with its neuron; None for other values."""
         source = self.sources[value]
         return (source.node, source.field) if isinstance(source, snn.State) else None
 
-    def written_value(self, position: int) -> Produced:
+    def written_value(self, position: int) -> BodyValue:
         argument = self.body.arguments[position][1]
-        if not isinstance(argument, Here):
+        if not isinstance(argument, SameStep):
             raise RecordingError(
                 f"the loop writes a value that it does not compute\n  {self.body.entries[position].line}\n"
                 "Allowed: values of the same step"
@@ -112,7 +123,7 @@ class StageBuilder:
     def written_target(self, position: int) -> tuple[Ref, Ref]:
         """The tensor that a write starts from, here and in the run of another length."""
         here, there = (body.arguments[position][0] for body in (self.body, self.body_there))
-        if isinstance(here, Carried) and isinstance(there, Carried):
+        if isinstance(here, LoopCarried) and isinstance(there, LoopCarried):
             first, first_there = here.initials[0], there.initials[0]
             if isinstance(first, Ref) and isinstance(first_there, Ref):
                 return first, first_there
@@ -138,24 +149,24 @@ class StageBuilder:
         network, step = self.network, self.step
         if type(here) is not type(there):
             raise RecordingError("a value comes from another place at another length. Allowed: the same at any length")
-        if isinstance(here, Here):
+        if isinstance(here, SameStep):
             return self._made(here.value)
-        if isinstance(here, Carried) and isinstance(there, Carried):
+        if isinstance(here, LoopCarried) and isinstance(there, LoopCarried):
             if here.value != there.value or len(here.initials) != len(there.initials):
                 raise RecordingError("a step reads another value at another length. Allowed: the same at any length")
             return _Late(here, there)
-        if isinstance(here, Outer) and isinstance(there, Outer):
+        if isinstance(here, Invariant) and isinstance(there, Invariant):
             return step.value(here.ref, there.ref)
-        if isinstance(here, Sliced) and isinstance(there, Sliced):
+        if isinstance(here, Scanned) and isinstance(there, Scanned):
             same = ("axis", "stride", "width")
             if any(getattr(here, name) != getattr(there, name) for name in same):
                 raise RecordingError("the time steps read other values at another length. Allowed: the same ones")
             return step.input(network.window(self.number, here, there), self._sequence_name(here.base))
-        assert isinstance(here, Collected) and isinstance(there, Collected)
+        assert isinstance(here, ScannedList) and isinstance(there, ScannedList)
         key = network.sequence_output(self.number, here.refs, there.refs)
         return step.input(("sliced", key, Window(0, 0, 1, None)), "sequence")
 
-    def _made(self, value: Produced) -> Any:
+    def _made(self, value: BodyValue) -> Any:
         """The source of a value of the same time step."""
         if value.position in self.body.writes:
             entry = self.body.entries[value.position]
@@ -172,7 +183,7 @@ class StageBuilder:
         inputs = self.network.runs.tape.inputs
         return self.network.input_names[inputs.index(base)] if base in inputs else "sequence"
 
-    def _constant(self, value: Produced) -> Any:
+    def _constant(self, value: BodyValue) -> Any:
         """A value that depends on no input and parameter: the same at every step, or a number that follows a rule."""
         network, runs = self.network, self.network.runs
         rows = [[step[value.item] for step in body.constants[value.position]] for body in (self.body, self.body_there)]
@@ -209,7 +220,7 @@ class StageBuilder:
             index = Items(tuple(Slice(i.start, i.stop, i.step) if isinstance(i, slice) else i for i in rest))
             call = Call((), "getitem", Items((Input(0), index)), (), (axis,), (axes.batch_axis(out),))
             source = self.step.node("getitem", call, [source])
-        self.sources[Produced(position, 0, False)] = self.step.detached(entry, source)
+        self.sources[BodyValue(position, 0, False)] = self.step.detached(entry, source)
 
     def _neuron(self, position: int) -> None:
         entry = self.body.entries[position]
@@ -228,17 +239,17 @@ class StageBuilder:
         else:
             self._add_function(position, entry, layer, source)
 
-    def _own(self, position: int) -> list[Produced]:
+    def _own(self, position: int) -> list[BodyValue]:
         """The state of a neuron after a step, as values."""
         entry = self.body.entries[position]
         values = produced(entry, position)
         return [values[ref.index] for ref in entry.state_out]
 
-    def _is_own(self, state: Argument | None, own: Produced) -> bool:
+    def _is_own(self, state: Argument | None, own: BodyValue) -> bool:
         """Whether a state is that of the neuron's last step; in a segment of one step, wherever it comes from."""
-        if isinstance(state, Carried):
+        if isinstance(state, LoopCarried):
             return state.value == own and len(state.initials) == 1
-        return state is None or (isinstance(state, Outer) and self.segment.count == 1)
+        return state is None or (isinstance(state, Invariant) and self.segment.count == 1)
 
     def _add_neuron(self, position: int, entry: Entry, layer: Any, source: Any) -> str:
         (out,) = outputs_of(entry)
@@ -250,7 +261,7 @@ class StageBuilder:
         for number, (state, ref) in enumerate(zip(states, entry.state_out, strict=True)):
             # Neurons that do not spike give a state away as it is.
             shown = name if tensors[ref.index] is tensors[out.index] else state
-            self.sources[Produced(position, number, True)] = self.step.detached(entry, shown)
+            self.sources[BodyValue(position, number, True)] = self.step.detached(entry, shown)
         self.neurons[name] = Stepped(entry.path, entry.converter, out, states)
         return name
 
@@ -276,7 +287,7 @@ class StageBuilder:
         ]
         self.step.made[out.index] = self.step.detached(entry, parts[0])
         for number, part in enumerate(parts[1:]):
-            self.sources[Produced(position, number, True)] = self.step.detached(entry, part)
+            self.sources[BodyValue(position, number, True)] = self.step.detached(entry, part)
         self.neurons[parts[0]] = Stepped(entry.path, converter, out, tuple(parts[1:]))
 
     # Values of earlier steps
@@ -328,6 +339,6 @@ class StageBuilder:
 
 def _first(state: Argument | None) -> Any:
     """What a state starts from; None for the beginning of its neuron."""
-    if isinstance(state, Carried):
+    if isinstance(state, LoopCarried):
         return state.initials[0]
-    return state.ref if isinstance(state, Outer) else None
+    return state.ref if isinstance(state, Invariant) else None

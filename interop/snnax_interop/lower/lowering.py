@@ -9,9 +9,10 @@ from ..converters.context import ConversionContext
 from ..converters.parameters import Weights
 from ..converters.surrogates import Surrogates
 from ..errors import LengthError, RecordingError
-from ..ir.formulas import Length, Table, fit_progression
+from ..ir.formulas import StepTable, fit_steps
+from ..ir.sizes import Size
 from ..loops.lists import Part, parts_of
-from ..loops.roll import Moment, Produced, Sliced, is_same, outputs_of
+from ..loops.roll import BodyValue, Scanned, ValueAtStep, is_same, outputs_of
 from ..loops.run import Axes, Runs
 from ..nodes.call import Call, Form, Input, Items, Slice, StepList
 from ..runtime.plan import Window
@@ -176,14 +177,14 @@ class NetworkBuilder:
     def schedule(self, values: Sequence[Any], there: Sequence[Any]) -> tuple:
         """The key of numbers that change from step to step."""
         if self.runs.lengths is None:
-            return ("schedule", Table(tuple(values)))
-        found = fit_progression([values, there])
+            return ("schedule", StepTable(tuple(values)))
+        found = fit_steps([values, there])
         if found is None:
             shown = ", ".join(str(value) for value in list(values)[:4])
             raise LengthError(f"the numbers {shown}... follow no rule that is known for other lengths")
         return ("schedule", found)
 
-    def window(self, number: int, sliced: Sliced, there: Sliced) -> tuple:
+    def window(self, number: int, sliced: Scanned, there: Scanned) -> tuple:
         """The key of a time step of a sequence that is made before segment `number`."""
         axis = self.axes.batch_axis(sliced.base)
         if sliced.axis == axis or self.axes.is_folded(sliced.base):
@@ -236,7 +237,7 @@ class NetworkBuilder:
         sequence = self._recorded(builder, found.segment, found.value)
         return builder.node("last" if index == -1 else "getitem", call_of("getitem", index), [sequence])
 
-    def _index(self, moment: Moment, there: Moment) -> int:
+    def _index(self, moment: ValueAtStep, there: ValueAtStep) -> int:
         """A time step as an index that holds at any length."""
         counts = self._counts(moment.segment)
         if moment.segment != there.segment or moment.value != there.value:
@@ -259,12 +260,12 @@ class NetworkBuilder:
     def _counts(self, segment: int) -> tuple[int, int]:
         return self.runs.given.segments[segment].count, self.runs.there.segments[segment].count
 
-    def _recorded(self, builder: GraphBuilder, segment: int, value: Produced) -> str:
+    def _recorded(self, builder: GraphBuilder, segment: int, value: BodyValue) -> str:
         """The sequence of a value of a segment's step, as an input of a later graph."""
         number = self.stages[segment].record(value)
         return builder.input(("recorded", segment, number), f"recorded{segment or ''}_{number}")
 
-    def _written(self, builder: GraphBuilder, stage: StageBuilder, value: Produced, ref: Ref) -> Any:
+    def _written(self, builder: GraphBuilder, stage: StageBuilder, value: BodyValue, ref: Ref) -> Any:
         """A tensor that a segment filled, or made longer, step by step."""
         write = stage.body.writes[value.position]
         entry = stage.body.entries[value.position]
@@ -363,16 +364,16 @@ class NetworkBuilder:
             source if part.stride > 0 else builder.node("reversed", call_of("getitem", Slice(None, None, -1)), [source])
         )
 
-    def length(self, segment: int) -> Length:
+    def length(self, segment: int) -> Size:
         """How many time steps a segment has.
 
         **Raises:** `LengthError` when that does not follow from the length of the inputs.
         """
         counts = self._counts(segment)
         lengths = self.runs.lengths
-        found = Length(0, counts[0]) if lengths is None else Length.fit(counts, lengths, exact=self.runs.whole)
+        found = Size(0, counts[0]) if lengths is None else Size.fit(counts, lengths, exact=self.runs.whole)
         if found is None and lengths is not None and self.runs.rounds:
-            found = Length.rounding(counts, lengths)
+            found = Size.rounding(counts, lengths)
         if found is None:
             raise LengthError(f"the loop runs {counts[0]} and {counts[1]} steps at the lengths {lengths}")
         return found

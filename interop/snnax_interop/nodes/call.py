@@ -13,7 +13,7 @@ from jaxtyping import Array
 from snnax import snn
 
 from ..errors import UnsupportedOptionError
-from ..ir.formulas import Fraction, Length
+from ..ir.sizes import Size, SizeRatio
 from ..ops import OPS, WORK, Steps
 
 
@@ -52,7 +52,7 @@ class LengthValue:
     """In a call's arguments: a number that follows from the length, which is the input of this number."""
 
     number: int
-    formula: Length | Fraction
+    formula: Size | SizeRatio
 
 
 @dataclasses.dataclass(frozen=True)

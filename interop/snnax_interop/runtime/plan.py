@@ -11,7 +11,7 @@ import torch
 
 from snnax import snn
 
-from ..ir.formulas import Length
+from ..ir.sizes import Size
 from ..nodes.dropout import FeatureDropout
 from .report import ConversionReport
 
@@ -123,7 +123,7 @@ class Stage:
     model: Any
     inputs: tuple[Key, ...]
     initial: tuple[tuple[str, str | None, Key], ...]
-    num_steps: Length
+    num_steps: Size
     several_recorded: bool
     neurons: Mapping[str, Neuron]
     statistics: tuple[Statistics, ...] = ()

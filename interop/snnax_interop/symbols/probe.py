@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import torch
 
 from ..errors import InteropError, RecordingError
-from ..ir.formulas import Length
-from ..loops.roll import Argument, Sliced
+from ..ir.sizes import Size
+from ..loops.roll import Argument, Scanned
 from ..loops.run import Run
 from ..trace.tape import Entry, Ref, Tape, refs
 
@@ -52,12 +52,12 @@ def direct_time_axes(run: Run) -> dict[int, int]:
     return found
 
 
-def _slices(run: Run) -> Iterator[Sliced]:
+def _slices(run: Run) -> Iterator[Scanned]:
     """What the time steps read of sequences."""
     for body in run.bodies:
         yield from (sliced for sliced, _ in body.reads.values())
         arguments: list[Argument] = [argument for row in body.arguments for argument in row]
-        yield from (argument for argument in arguments if isinstance(argument, Sliced))
+        yield from (argument for argument in arguments if isinstance(argument, Scanned))
 
 
 def other_length(record: Recorder, given: Run, inputs: tuple[torch.Tensor, ...]) -> tuple[OtherLength | None, str]:
@@ -133,11 +133,11 @@ def _counts(given: Run, found: OtherLength) -> list[tuple[int, int]]:
 
 def _confirmed(attempt: Attempt, given: Run, found: OtherLength) -> OtherLength | None:
     """The run, if the numbers of steps follow from the length; fractions of it are confirmed by further lengths."""
-    plain = [Length.fit(each, found.sizes) for each in _counts(given, found)]
+    plain = [Size.fit(each, found.sizes) for each in _counts(given, found)]
     if None not in plain:
         return found
     pairs = zip(plain, _counts(given, found), strict=True)
-    rounding = [formula or Length.rounding(each, found.sizes) for formula, each in pairs]
+    rounding = [formula or Size.rounding(each, found.sizes) for formula, each in pairs]
     if None not in rounding:
         divisor = max(formula.divisor for formula in rounding if formula is not None)
         if all(_agrees(attempt, given, rounding, more) for more in (*range(1, divisor), _far(given, divisor))):
@@ -157,7 +157,7 @@ def _grouped(attempt: Attempt, given: Run, *, odd: bool) -> OtherLength | None:
 
 def _in_whole_steps(attempt: Attempt, given: Run, found: OtherLength) -> OtherLength | None:
     """The run, if loops run a fraction of the length without remainder."""
-    exact = [Length.fit(each, found.sizes, exact=True) for each in _counts(given, found)]
+    exact = [Size.fit(each, found.sizes, exact=True) for each in _counts(given, found)]
     divisor = max((formula.divisor for formula in exact if formula is not None), default=1)
     if None in exact or divisor == 1:
         return None
@@ -171,7 +171,7 @@ def _far(given: Run, divisor: int) -> int:
     return divisor * (1 + 4 * max(segment.count for segment in given.segments) // divisor)
 
 
-def _agrees(attempt: Attempt, given: Run, formulas: list[Length | None], more: int) -> bool:
+def _agrees(attempt: Attempt, given: Run, formulas: list[Size | None], more: int) -> bool:
     """Whether so many more entries give the steps that the formulas say."""
     outcome = attempt(lambda tensor, axis: _longer(tensor, axis, more))
     if outcome is None or not outcome[1]:

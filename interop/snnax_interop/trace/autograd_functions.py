@@ -69,13 +69,14 @@ class Program:
 class CustomFunction:
     """An elementwise function of one or more arrays with a derivative of its own.
 
-    `backward` gives a gradient for each input, None for zero.
+    `backward` gives a gradient for each input, None for zero; `torch` is the function itself.
     """
 
     name: str
     inputs: int
     forward: Program = dataclasses.field(repr=False)
     backward: Program = dataclasses.field(repr=False)
+    torch: Callable[..., Any] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __call__(self, *xs: Array) -> Array:
         return _call(self, *xs)
@@ -109,8 +110,10 @@ def _call_jvp(function, primals, tangents):
     return out, jnp.broadcast_to(tangent, out.shape).astype(out.dtype)
 
 
-def custom_function(*args: Any, function: CustomFunction) -> None:
+def custom_function(*args: Any, function: CustomFunction) -> Any:
     """In the place of `torch.autograd.Function.apply` on a tape."""
+    assert function.torch is not None
+    return function.torch(*args)
 
 
 def makes_spikes(entry: Entry) -> bool:

@@ -281,9 +281,10 @@ class _Recorder:
         function = self.functions.get(key)
         if function is None:
             try:
-                function = self.functions[key] = recorded_function(kind, args, places)
+                function = recorded_function(kind, args, places)
             except RecordingError as error:
                 raise self.refuse(str(error), advice="Use tensor functions, or a neuron of a framework.") from error
+            function = self.functions[key] = dataclasses.replace(function, torch=_given(apply, args, places))
         result = apply(*args)
         self.paused -= 1
         self.new(result)
@@ -489,6 +490,18 @@ class _Recorder:
         state_out = tuple(self.ref(tensor) for tensor in call.state_out)
         self.add(module, path, before, call.out, converter=converter, state_in=state_in, state_out=state_out)
         self.fired |= {ref.index for ref in self.entries[-1].made}
+
+
+def _given(function: Callable[..., Any], args: tuple[Any, ...], places: list[int]) -> Callable[..., Any]:
+    """A function of the arguments at some places, with the others as they are."""
+
+    def call(*tensors: torch.Tensor) -> Any:
+        filled = list(args)
+        for place, tensor in zip(places, tensors, strict=True):
+            filled[place] = tensor
+        return function(*filled)
+
+    return call
 
 
 def _step(series: Any, step: int) -> torch.Tensor:

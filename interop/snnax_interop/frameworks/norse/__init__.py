@@ -110,6 +110,16 @@ def _step_converter(kind: type, model: _Model, step: Any) -> NeuronConverter:
         values = [operator.attrgetter(name)(module.p) for name in model.start]
         return model is not _IZHIKEVICH and all(map(is_fixed_zero, values))
 
+    def run(module: Any, x: torch.Tensor, state: Any) -> Any:
+        before = module.state_fallback(x)
+        if state is not None:
+            for name, value in zip(states, state, strict=True):
+                before = before if value is None else _with_state(before, name.split("."), value)
+        # A recurrent step multiplies its input by weights, which is a call of its own in a program.
+        weights = (torch.eye(x.shape[-1], dtype=x.dtype), module.recurrent_weights) if recurrent else ()
+        out, after = module.activation(x, before, *weights, module.p, module.dt)
+        return out, read(after)
+
     return NeuronConverter(
         kind=kind,
         framework="norse",
@@ -120,8 +130,24 @@ def _step_converter(kind: type, model: _Model, step: Any) -> NeuronConverter:
         starts_at_zero=starts_at_zero,
         read_every_call=_READ_EVERY_CALL,
         split_call=split,
+        run=run,
         attributes=StepAttributes(step="activation", start="state_fallback", starts_itself=starts_itself),
     )
+
+
+def _with_state(state: Any, path: list[str], value: torch.Tensor) -> Any:
+    """A state tuple with another value in a field, which may be one of a tuple in it."""
+    name, *rest = path
+    return state._replace(**{name: _with_state(getattr(state, name), rest, value) if rest else value})
+
+
+def _run_li_linear(module: Any, x: torch.Tensor, state: Any) -> Any:
+    before = None if state is None or any(each is None for each in state) else leaky_integrator.LIState(*state)
+    if before is None:
+        before = module.state_fallback(x)
+    weights = torch.eye(x.shape[-1], dtype=x.dtype)
+    out, after = leaky_integrator.li_step(x, before, weights, module.p, module.dt)
+    return out, (after.v, after.i)
 
 
 def _build_li_linear(module: Any, context: ConversionContext) -> snn.LI:
@@ -152,6 +178,7 @@ LI_LINEAR = NeuronConverter(
     starts_at_zero=lambda module: is_fixed_zero(module.p.v_leak),
     read_every_call=_READ_EVERY_CALL,
     split_call=_split_li_linear,
+    run=_run_li_linear,
 )
 
 # The constructor's arguments by base class; those of the class itself come in addition.

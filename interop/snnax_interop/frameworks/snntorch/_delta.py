@@ -17,6 +17,7 @@ from ...converters.context import ConversionContext
 from ...converters.neuron import Memory, NeuronCall, NeuronConverter
 from ...errors import RecordingError
 from ._neuron import SHARED_OPTIONS, check_parameter
+from ._step import delta_step
 from ._surrogates import surrogate_of
 
 
@@ -102,4 +103,5 @@ DELTA_LEAKY = NeuronConverter(
     split_call=_split,
     memory=Memory(read=_read_membrane, reset=_reset_membrane, instances=lambda: snntorch.SpikingNeuron.instances),
     caveat=_set_in_vain,
+    run=delta_step,
 )  # fmt: skip

@@ -13,6 +13,7 @@ from ...converters.context import ConversionContext, neuron_shape
 from ...converters.neuron import Memory, NeuronCall, NeuronConverter
 from ...errors import RecordingError
 from ._quantiser import quantiser_of
+from ._step import step_of
 from ._surrogates import surrogate_of
 
 
@@ -91,6 +92,7 @@ def neuron_converter(
         split_call=split,
         memory=Memory(read=read, reset=reset, instances=lambda: snntorch.SpikingNeuron.instances),
         caveat=caveat,
+        run=step_of(names),
     )
 
 

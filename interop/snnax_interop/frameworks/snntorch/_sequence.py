@@ -18,6 +18,7 @@ from ...converters.sequence import SequenceCall, SequenceConverter, SequencePart
 from ..pytorch import LAYERS
 from ._neuron import check_parameter
 from ._quantiser import quantiser_of
+from ._step import leaky_parallel_step, state_leaky_step
 from ._surrogates import surrogate_of
 
 
@@ -65,7 +66,12 @@ def _split_leaky_parallel(module: Any, call: ModuleCall) -> SequenceCall:
 
 
 _LEAKY_PARALLEL_STEP = NeuronConverter(
-    kind=snntorch.LeakyParallel, framework="snntorch", options=(), build=_build_leaky_parallel, fields=("v",)
+    kind=snntorch.LeakyParallel,
+    framework="snntorch",
+    options=(),
+    build=_build_leaky_parallel,
+    fields=("v",),
+    run=leaky_parallel_step,
 )
 LEAKY_PARALLEL = SequenceConverter(
     kind=snntorch.LeakyParallel,
@@ -151,6 +157,7 @@ _STEPS = {
         fields=("v",),
         spikes=output,
         caveat=_decay_is_not_beta,
+        run=state_leaky_step,
     )
     for kind in (snntorch.StateLeaky, snntorch.LinearLeaky)
     for output in (False, True)

@@ -39,9 +39,24 @@ def layer_converter(
         return SequenceCall(x=x, parts=(part,), results=((call.result, None),))
 
     step = LayerConverter(
-        kind=kind, framework="spikingjelly", options=tuple(options.split()), build=build, acts_on=acts_on
+        kind=kind,
+        framework="spikingjelly",
+        options=tuple(options.split()),
+        build=build,
+        acts_on=acts_on,
+        run=_run_at_one_step,
     )
     return in_both_modes(step, split)
+
+
+def _run_at_one_step(module: Any, *args: Any, **kwargs: Any) -> Any:
+    """A call on one time step."""
+    mode = module.step_mode
+    try:
+        module.step_mode = "s"
+        return module(*args, **kwargs)
+    finally:
+        module.step_mode = mode
 
 
 def _is_sequence(module: Any, x: torch.Tensor) -> bool:

@@ -79,6 +79,7 @@ def neuron_converter(
         split_call=split,
         memory=Memory(read=lambda module: read(module, names)),
         caveat=caveat,
+        run=_run_step,
         read_every_call=tuple(name for name in _READ_EVERY_CALL if name in (*options.split(), *shared)),
     )
     return in_both_modes(step, split_sequence)
@@ -96,6 +97,16 @@ def in_both_modes(
         split_sequence=split_sequence,
         step=step,
     )
+
+
+def _run_step(module: Any, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """One time step from a given state."""
+    states = copy.deepcopy(tuple(module._memories_rv.values()))
+    if state is not None:
+        states = tuple(own if given is None else given for own, given in zip(states, state, strict=True))
+    states = module.materialize_states((x,), states, "s")
+    (out, *_), after = module.single_step_functional_forward((x,), states)
+    return out, tuple(after)
 
 
 def _trajectory(module: Any, xs: torch.Tensor, begin: tuple[torch.Tensor, ...] | None) -> list[tuple[Any, ...]]:
