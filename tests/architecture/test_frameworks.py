@@ -39,6 +39,17 @@ def test_a_neutral_file_names_no_framework(path):
     assert named(path.read_text(), MESSAGES.get(str(path.relative_to(BRIDGE)), frozenset())) == []
 
 
+@pytest.mark.parametrize("folder", ["converters", "checkpoint", "runtime", "verify", "frameworks"])
+def test_classes_are_told_by_what_they_are_and_not_by_what_they_have(folder):
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted(BRIDGE.glob(f"{folder}/**/*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name) and node.id == "hasattr"
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize(
     ("source", "messages", "count"),
     [

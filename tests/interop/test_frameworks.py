@@ -1,5 +1,6 @@
 """A framework that the bridge has not known: its record, and a line in the table of `frameworks`, make it convert."""
 
+import dataclasses
 import inspect
 import sys
 import types
@@ -12,6 +13,8 @@ from torch import nn
 from snnax import snn
 from snnax.surrogate import ATan, Sigmoid
 from snnax_interop import (
+    ConversionReport,
+    Converted,
     RecordingError,
     UnsupportedModuleError,
     UnsupportedOptionError,
@@ -193,6 +196,32 @@ def test_its_options_states_and_weights_are_known_by_their_names():
     assert hidden_states(net)["block.neuron"]["v"].shape == (4, 7)
     loaded = load_state_dict(converted, net.state_dict())
     assert state_dict(loaded).keys() == net.state_dict().keys()
+
+
+def test_nothing_is_read_back_out_of_the_report():
+    net = Net(keep=0.7)
+    converted = from_torch(net, (X,))
+    empty = ConversionReport(modules=(), containers=(), order=(), models=(), notes=(), caveats=())
+    silent = Converted(
+        converted.parameters,
+        converted.buffers,
+        dataclasses.replace(converted.blueprint, report=empty),
+        converted.dtype,
+    )
+    assert str(silent.report) != str(converted.report)
+    assert hyperparameters(silent) == hyperparameters(converted)
+    assert state_dict(load_state_dict(silent, net.state_dict())).keys() == net.state_dict().keys()
+    check_equivalence(net, silent, (X,), gradients=False).raise_if_failed()
+
+
+def test_a_step_of_torch_itself_is_that_of_the_module():
+    net = Neuron(keep=0.7)
+    run = FRAMEWORK.converters[Neuron].run
+    state = None
+    for x in X.unbind(1):
+        out, state = run(net, x, state)
+        assert torch.equal(out, net(x))
+        assert torch.equal(state[0], net.membrane)
 
 
 def test_what_forward_does_against_expectation_is_warned_about_and_shown():
