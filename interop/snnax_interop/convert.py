@@ -15,13 +15,21 @@ from .converters.registry import Registry
 from .converters.surrogates import Surrogates, check_surrogates
 from .errors import EquivalenceError, LengthError, RecordingError, TransferError
 from .frameworks import registry_for
-from .loops.join import extended, fused
+from .ir.program import Program
+from .ir.prune import prune
+from .ir.refusal import Refusal, attempt
+from .loops.first_step import restore_first_steps
+from .loops.join import join_loops
 from .loops.run import Run, Runs
+from .loops.take_in import take_in_layers
 from .lower.assemble import assemble
-from .lower.lowering import NetworkBuilder
+from .lower.describe import conversion_report
+from .lower.lowering import Lowering
 from .runtime.converted import Converted
 from .runtime.plan import InputSpec
+from .symbols.batch_axes import drop_batch
 from .symbols.probe import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
+from .symbols.unify import Length, unify
 from .trace.caller_loop import outside_call
 from .trace.determinism import Kept, check_deterministic
 from .trace.isolation import preserved
@@ -184,21 +192,33 @@ class _Example:
     call: Callable[..., Any] | None = None
 
 
+# The passes, each from a program to a program
+
+PASSES: tuple[tuple[str, Callable[[Program], Program]], ...] = (
+    ("join loops", join_loops),
+    ("take in layers", take_in_layers),
+    ("prune", prune),
+    ("drop the batch", drop_batch),
+)
+
+
 def _convert(example: _Example, registry: Registry, given: Run) -> Converted:
+    """The network that runs the same at any length and batch size, as far as other runs of the module show."""
+
     def run(inputs: tuple[torch.Tensor, ...]) -> Tape:
         return record(example.module, inputs, registry, call=example.call)
 
     length, why = other_length(run, given, example.inputs)
     time_axes = direct_time_axes(given) | ({} if length is None else length.axes)
-    refusal: RecordingError | None = None
-    for batch in other_batches(run, given, example.inputs, time_axes):
+    refusals: list[Refusal] = []
+    for batch in other_batches(run, given, example.inputs, time_axes):  # the axes that may be the batch
         notes = [note for note in (batch.note, why, *_continuing(given.tape, example.call is not None)) if note]
-        try:
-            return _at_any_length(example, given, batch, length, notes)
-        except RecordingError as error:
-            refusal = refusal or error  # the batch may be elsewhere
-    assert refusal is not None
-    raise refusal
+        notes += [f"not converted with the batch elsewhere: {refusal}" for refusal in refusals]
+        found = attempt(_at_sizes, example, registry, given, batch, length, notes)
+        if isinstance(found, Converted):
+            return found
+        refusals.append(found)
+    raise refusals[0].error
 
 
 def _continuing(tape: Tape, outside: bool) -> list[str]:
@@ -211,60 +231,71 @@ def _continuing(tape: Tape, outside: bool) -> list[str]:
     ]
 
 
-def _at_any_length(
-    example: _Example, given: Run, batch: OtherBatch, length: OtherLength | None, notes: list[str]
+def _at_sizes(
+    example: _Example,
+    registry: Registry,
+    given: Run,
+    batch: OtherBatch,
+    length: OtherLength | None,
+    notes: list[str],
 ) -> Converted:
-    """The network at any length; at that of the example only, where something is not known beyond it."""
-    try:
-        return _built(example, given, batch, length, notes)
-    except LengthError as error:
-        notes = [*notes, f"converted for exactly this length: {str(error).splitlines()[0]}"]
-        return _built(example, given, batch, None, notes)
+    """Unify the runs at any length, or else at that of the example, and take the program through all passes."""
+    passes: dict[str, Program | Refusal] = {}
+    runs = restore_first_steps(_runs(given, batch, length))
+    program = attempt(_unified, example, runs, length)
+    passes["unify sizes"] = program
+    if isinstance(program, Refusal):
+        if not isinstance(program.error, LengthError):
+            raise program.error
+        notes = [*notes, f"converted for exactly this length: {program}"]
+        runs, length = restore_first_steps(_runs(given, batch, None)), None
+        program = passes["unify sizes of the example"] = _unified(example, runs, None)
+    for name, rewrite in PASSES:
+        program = passes[name] = rewrite(program)
+    return _lowered(example, registry, given.tape, program, batch, length, notes, passes)
 
 
-def _built(example: _Example, given: Run, batch: OtherBatch, length: OtherLength | None, notes: list[str]) -> Converted:
+def _runs(given: Run, batch: OtherBatch, length: OtherLength | None) -> Runs:
+    if length is None:
+        return Runs(given, batch.run, None, batch.sizes, None)
+    return Runs(given, batch.run, length.run, batch.sizes, length.sizes, length.rounds, length.whole)
+
+
+def _unified(example: _Example, runs: Runs, length: OtherLength | None) -> Program:
+    axis = None if length is None else Length(*next(iter(length.axes.items())))
+    keys = example.module.state_dict().keys()
+    return unify(runs, type(example.module).__name__, example.names, keys, axis)
+
+
+def _lowered(
+    example: _Example,
+    registry: Registry,
+    tape: Tape,
+    program: Program,
+    batch: OtherBatch,
+    length: OtherLength | None,
+    notes: list[str],
+    passes: dict[str, Program | Refusal],
+) -> Converted:
+    """The native network of a program."""
     module, outside = example.module, example.call is not None
-    runs = Runs(
-        given,
-        batch.run,
-        None if length is None else length.run,
-        batch.sizes,
-        None if length is None else length.sizes,
-        length is not None and length.rounds,
-        length is not None and length.whole,
-    )
     free = {} if length is None else length.axes
     specs = tuple(
         InputSpec(name, tuple(tensor.shape), torch_dtype_name(tensor), axis, free.get(number))
         for number, (name, tensor, axis) in enumerate(zip(example.names, example.inputs, batch.axes, strict=True))
     )
+    weights = Weights(module)
+    modules = dict(module.named_modules(remove_duplicate=False))
+    weights.caveats |= {path: registry.caveat(child) for path, child in modules.items()}
+    network = Lowering(program, modules, weights, example.surrogates)
 
-    @functools.cache
-    def double() -> Tape | None:
+    def run_in_float64() -> Tape | None:
         """The run in float64, if it makes the same calls."""
         wide = record_double(module, example.inputs, outside=outside)[1]
-        return wide if given.tape.first_difference(wide) is None else None
+        return wide if tape.first_difference(wide) is None else None
 
-    registry = registry_for(module)
-
-    def assembled(runs: Runs) -> Converted:
-        weights = Weights(module)
-        modules = module.named_modules(remove_duplicate=False)
-        weights.caveats |= {path: registry.caveat(child) for path, child in modules}
-        builder = NetworkBuilder(runs, module, weights, example.names, example.surrogates)
-        return assemble(module, builder, double, specs, next(iter(free.items()), None), notes, outside)
-
-    joined = fused(runs)
-    attempts: list[Runs] = []
-    for each in (extended(joined), joined, runs):
-        if not any(each is other for other in attempts):
-            attempts.append(each)
-    for each in attempts[:-1]:
-        try:
-            return assembled(each)
-        except RecordingError:
-            continue  # what follows the loops may read what only they have as they stand
-    return assembled(attempts[-1])
+    report = functools.partial(conversion_report, module, network, called=tape.called, notes=notes)
+    return assemble(module, network, run_in_float64, specs, tape, outside, report, passes)
 
 
 def _verified(module: torch.nn.Module, converted: Converted, inputs: tuple[torch.Tensor, ...]) -> Converted:
@@ -272,15 +303,15 @@ def _verified(module: torch.nn.Module, converted: Converted, inputs: tuple[torch
 
     **Raises:** `EquivalenceError` when it differs from the module.
     """
-    given = tuple(_with_variation(x, spec) for x, spec in zip(inputs, converted.blueprint.inputs, strict=True))
+    given = tuple(_with_variation(x, spec) for x, spec in zip(inputs, converted.plan.inputs, strict=True))
     checked = check_equivalence(module, converted, given, gradients=False)
     if checked.failed:
-        _check_double(module, inputs, converted.blueprint.outside)
+        _check_double(module, inputs, converted.plan.outside)
         raise EquivalenceError(
             f"the conversion differs from the module on the example, or on other values; please report this\n{checked}",
             report=checked,
         )
-    for path, caveat in converted.blueprint.caveats.items():
+    for path, caveat in converted.plan.caveats.items():
         warnings.warn(f"at '{path}': {caveat}", UserWarning, stacklevel=3)
     return converted.with_verification(str(checked))
 

@@ -171,7 +171,7 @@ def test_values_that_jax_cannot_hold_load_exactly(before, after):
 
 def test_every_key_has_its_place():
     for own in (converted(), from_torch(Exact(2**40, 0.5), (torch.rand(5, 2, 4),))):
-        names = {own.blueprint.canonical[key] for key in own.blueprint.keys}
+        names = {own.plan.canonical[key] for key in own.plan.keys}
         assert names <= own.parameters.keys() | own.buffers.keys()
         assert names.isdisjoint(own.parameters.keys() & own.buffers.keys())
 

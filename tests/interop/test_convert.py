@@ -168,7 +168,7 @@ def assert_same(
         (of_network, of_inputs), (outputs, states, spikes) = eqx.filter_jit(eqx.filter_grad(functional, has_aux=True))(
             (converted.astype("float64"), arrays)
         )
-        by_name = {name: of_network.parameters[converted.blueprint.canonical[name]] for name in named}
+        by_name = {name: of_network.parameters[converted.plan.canonical[name]] for name in named}
     for path, each in run.spikes.items():
         if path in run.spiking:
             np.testing.assert_array_equal(spikes[path], each.detach().numpy(), err_msg=path)
@@ -422,7 +422,7 @@ def test_a_model_trained_by_itself_returns(name):
     moved = {key: 1.25 * value for key, value in converted.parameters.items()}
     model = eqx.tree_at(lambda each: each.parameters, converted, moved).model
     again = converted.with_model(model)
-    held = {slot.key for slot in jax.tree.leaves(converted.blueprint.models) if hasattr(slot, "key")}
+    held = {slot.key for slot in jax.tree.leaves(converted.plan.models) if hasattr(slot, "key")}
     assert held & moved.keys()
     for key, value in converted.parameters.items():
         np.testing.assert_array_equal(again.parameters[key], moved[key] if key in held else value)

@@ -177,4 +177,4 @@ def test_the_spiking_resnet_of_spikingjelly(monkeypatch):
     converted = from_torch(module, torch.rand(2, 1, 3, 8, 8) * 4)
     assert len([row for row in converted.report.modules if row.source == "spikingjelly.IFNode"]) == 9
     assert "equivalence in float64: ok" in converted.report.verification
-    assert converted.blueprint.stages[0].num_steps(2) == 2
+    assert converted.plan.loops[0].num_steps(2) == 2

@@ -205,7 +205,7 @@ def test_nothing_is_read_back_out_of_the_report():
     silent = Converted(
         converted.parameters,
         converted.buffers,
-        dataclasses.replace(converted.blueprint, report=empty),
+        dataclasses.replace(converted.plan, report=empty),
         converted.dtype,
     )
     assert str(silent.report) != str(converted.report)

@@ -14,7 +14,7 @@ from snnax_interop import check_equivalence, from_torch
 def models(case):
     module = case.build()
     converted = from_torch(module, case.step())
-    return [stage.model for stage in converted.blueprint.stages], converted
+    return [stage.model for stage in converted.plan.loops], converted
 
 
 # What the second loop reads has no gradient to the first, or depends on all of its steps, or on the place in time.

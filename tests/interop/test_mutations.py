@@ -264,7 +264,7 @@ def test_a_changed_tensor_changes_the_conversion_likewise(name, key):
 
 def with_tensor(converted: Converted, key: str, value: torch.Tensor) -> Converted:
     """A conversion with another value of one parameter or buffer."""
-    key = converted.blueprint.canonical[key]
+    key = converted.plan.canonical[key]
     array = jnp.asarray(value.detach().numpy())
     if key in converted.parameters:
         return eqx.tree_at(lambda each: each.parameters[key], converted, array)

@@ -284,7 +284,7 @@ def test_parameters_with_a_batch_axis_of_length_one_are_those_of_each_neuron(sha
     options = {"beta": torch.full(shape, 0.7), "learn_beta": True, "threshold": torch.ones(shape)}
     module = Net(snntorch.Leaky(**options))
     converted = from_torch(module, inputs(0))
-    assert converted.blueprint.inputs[0].batch_axis == 1
+    assert converted.plan.inputs[0].batch_axis == 1
     assert_same(module, converted, inputs(1))
 
 

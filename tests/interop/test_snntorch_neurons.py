@@ -310,7 +310,7 @@ def test_what_would_surprise_is_said_in_a_warning_and_nothing_else(name):
     surprise, (_, found, messages) = CASES[name].surprise, converted(name)
     assert len(messages) == (1 if surprise else 0)
     assert all(message.startswith("at 'neuron': ") and surprise in message for message in messages)
-    assert bool(found.blueprint.caveats) == bool(surprise)
+    assert bool(found.plan.caveats) == bool(surprise)
 
 
 @by_case

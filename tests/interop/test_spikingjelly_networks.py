@@ -477,4 +477,4 @@ def test_a_network_of_the_model_zoo(name, zoo):
     report = check_equivalence(module, found, (torch.rand(4, 2, *shape) * 4,), gradients="resnet" not in name)
     report.raise_if_failed()
     assert report.spikes > 100
-    assert len(found.blueprint.stages) == (2 if "vgg" in name else 1)  # a flatten over the sequence divides its loop
+    assert len(found.plan.loops) == (2 if "vgg" in name else 1)  # a flatten over the sequence divides its loop

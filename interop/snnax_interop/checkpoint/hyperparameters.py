@@ -33,7 +33,7 @@ def hyperparameters(converted: Converted) -> dict[str, Any]:
     tuples are objects of their fields, functions their full names, and parameters that the state_dict holds
     `{"parameter": "its key"}`.
     """
-    neurons = [each for each in converted.blueprint.modules if each.options]
+    neurons = [each for each in converted.plan.modules if each.options]
     rows = {each.path: {"class": each.source, "options": copy.deepcopy(dict(each.options))} for each in neurons}
     return {"format": _FORMAT, "modules": rows}
 

@@ -16,7 +16,7 @@ from ..converters.arrays import exact_array, stored_array, to_numpy
 from ..errors import WeightMappingError
 from ..frameworks import KNOWN
 from ..runtime.converted import Converted, state_dict
-from ..runtime.plan import Blueprint
+from ..runtime.plan import ExecutionPlan
 from ..runtime.slots import Frozen, Slot, place_holder
 
 
@@ -75,7 +75,7 @@ def load_state_dict(
     _check_fit(values, own)
     values = {key: values[key].detach().cpu() for key in own}
     cast = {key: value.to(own[key].dtype) for key, value in values.items()}
-    _check_values(cast, own, converted.blueprint)
+    _check_values(cast, own, converted.plan)
     return _with_arrays(converted, own, values, cast)
 
 
@@ -170,12 +170,12 @@ def _shown(tensor: torch.Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}{layout}{place}"
 
 
-def _check_values(cast: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], blueprint: Blueprint) -> None:
+def _check_values(cast: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], plan: ExecutionPlan) -> None:
     """Refuse two values of one tensor, and other values than those that the conversion has been made with."""
     first: dict[str, str] = {}
-    held = _read_in_conversion(blueprint)
+    held = _read_in_conversion(plan)
     for key, value in cast.items():
-        canonical = blueprint.canonical[key]
+        canonical = plan.canonical[key]
         other = first.setdefault(canonical, key)
         if not _same(value, cast[other]):
             raise WeightMappingError(
@@ -190,26 +190,26 @@ def _check_values(cast: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tens
             )
 
 
-def _read_in_conversion(blueprint: Blueprint) -> set[str]:
+def _read_in_conversion(plan: ExecutionPlan) -> set[str]:
     """Keys whose values went into the conversion as something else than an array that could be replaced.
 
     Those that `forward` has read in Python, and those of converted modules that no array of the network belongs to: the
     reset mechanism of a neuron, a factor of 1 that is left out. Counts of batches are for training only.
     """
-    plain = [blueprint.after, *(stage.before for stage in blueprint.stages)]
-    graphs = [*(each.graph for each in plain), *(stage.model for stage in blueprint.stages)]
+    plain = [plan.after, *(stage.before for stage in plan.loops)]
+    graphs = [*(each.graph for each in plain), *(stage.model for stage in plan.loops)]
     placed = {leaf.key for leaf in jax.tree.leaves(graphs) if isinstance(leaf, Slot)}
-    for each in (*plain, *blueprint.stages):
+    for each in (*plain, *plan.loops):
         placed |= {key for kept in each.statistics for key in (kept.mean, kept.var, kept.count)}
-    inside = tuple(f"{module.path}." if module.path else "" for module in blueprint.modules)
-    absent = {key for key in set(blueprint.canonical.values()) - placed if key.startswith(inside)}
-    return {*blueprint.read, *(key for key in absent if not key.endswith("num_batches_tracked"))}
+    inside = tuple(f"{module.path}." if module.path else "" for module in plan.modules)
+    absent = {key for key in set(plan.canonical.values()) - placed if key.startswith(inside)}
+    return {*plan.read, *(key for key in absent if not key.endswith("num_batches_tracked"))}
 
 
 def _classes(converted: Converted, framework: str) -> dict[str, str]:
     """The names of the classes of a framework's modules, by each of the paths that they have."""
-    kinds = {each.path: each.kind for each in converted.blueprint.modules if each.framework == framework}
-    paths = {key.rpartition(".")[0]: name.rpartition(".")[0] for key, name in converted.blueprint.canonical.items()}
+    kinds = {each.path: each.kind for each in converted.plan.modules if each.framework == framework}
+    paths = {key.rpartition(".")[0]: name.rpartition(".")[0] for key, name in converted.plan.canonical.items()}
     return {path: kinds[first] for path, first in paths.items() if first in kinds} | kinds
 
 
@@ -235,18 +235,18 @@ def _with_arrays(
     values: Mapping[str, torch.Tensor],
     cast: Mapping[str, torch.Tensor],
 ) -> Converted:
-    """The network with other arrays. What JAX cannot hold is in the blueprint, which stays the same one otherwise."""
-    blueprint, fixed = converted.blueprint, {}
+    """The network with other arrays. What JAX cannot hold is in the plan, which stays the same one otherwise."""
+    plan, fixed = converted.plan, {}
     parameters, buffers = dict(converted.parameters), dict(converted.buffers)
     for key in own:
-        name = blueprint.canonical[key]
+        name = plan.canonical[key]
         if name in parameters:
             # Not from `cast`: a float64 conversion of a float32 module takes float64 values as they are.
             parameters[name] = stored_array(values[key]).astype(parameters[name].dtype)
-        elif name not in blueprint.fixed and (array := exact_array(cast[key])) is not None:
+        elif name not in plan.fixed and (array := exact_array(cast[key])) is not None:
             buffers[name] = Frozen(array)
         elif not _same(cast[key], own[key]):
             fixed[name], buffers[name] = to_numpy(cast[key]), place_holder()
     if fixed:
-        blueprint = dataclasses.replace(blueprint, fixed={**blueprint.fixed, **fixed})
-    return Converted(parameters, buffers, blueprint, converted.dtype)
+        plan = dataclasses.replace(plan, fixed={**plan.fixed, **fixed})
+    return Converted(parameters, buffers, plan, converted.dtype)

@@ -84,6 +84,7 @@ class Call:
     is_single: bool = True
     path: str = ""
     line: str = ""
+    shown: str = ""
     converter: Any = None
     fields: tuple[str, ...] = ()
     state_in: tuple[Value | None, ...] | None = None
@@ -93,6 +94,11 @@ class Call:
     @property
     def is_neuron(self) -> bool:
         return bool(self.fields)
+
+    @property
+    def name(self) -> str:
+        """The module's path, or the function's name, as a user would write it."""
+        return self.path if self.converter is not None else self.shown or self.op
 
     @property
     def reads(self) -> list[Value]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import RecordingError
+from ..ir.refusal import Refusal, attempt
 from ..trace.bytecode import loops
 from ..trace.tape import Entry, Frame, Tape
 
@@ -85,21 +85,20 @@ def _stepping(calls: _Calls, start: int, stop: int, check: Check) -> Iterator[Se
     """The segments between two calls that step neurons."""
     if not calls.steps_neurons(start, stop):
         return
-    refusal: RecordingError | None = None
+    refusal: Refusal | None = None
     for segment in _repetitions(calls, start, stop):
         if not calls.steps_neurons(segment.start, segment.stop):
             continue
-        try:
-            check(segment)
-        except RecordingError as error:
-            refusal = refusal or error
+        found = attempt(check, segment)
+        if isinstance(found, Refusal):
+            refusal = refusal or found
             continue
         yield from _stepping(calls, start, segment.start, check)
         yield segment
         yield from _stepping(calls, segment.stop, stop, check)
         return
     if refusal is not None:
-        raise refusal
+        raise refusal.error
     yield from _single_steps(calls, start, stop)
 
 
@@ -124,9 +123,7 @@ def _single_steps(calls: _Calls, start: int, stop: int) -> Iterator[Segment]:
 def _plain(calls: _Calls, start: int, stop: int, check: Check) -> list[Segment]:
     """The loops between two calls that step no neuron."""
     for segment in _repetitions(calls, start, stop):
-        try:
-            check(segment)
-        except RecordingError:
+        if isinstance(attempt(check, segment), Refusal):
             continue  # calls that repeat need not be time steps; one by one they are what they are
         before = _plain(calls, start, segment.start, check)
         return [*before, segment, *_plain(calls, segment.stop, stop, check)]

@@ -1,14 +1,15 @@
-"""The runs of one network, and what comparing them tells: where the batch is, what grows with the length."""
+"""The runs of one network with their loops: as given, with another batch size, at another length."""
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from ..errors import RecordingError
+from ..ir.refusal import Refusal, attempt
 from ..trace.autograd_functions import makes_spikes
-from ..trace.tape import Ref, Tape
+from ..trace.tape import Tape
 from .detect import Segment, find_segments
-from .roll import Body, LoopCarried, ValueAtStep, analyse, moments
+from .roll import Body, LoopCarried, Scanned, ScannedList, ValueAtStep, analyse, moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Run:
             self._found[number] = analyse(self.tape, self.segments[number], self.moments)
         return self._found[number]
 
+    def why_unequal(self) -> Refusal | None:
+        """What makes the steps of a segment unequal; None where all are equal."""
+        bodies = attempt(lambda: self.bodies)
+        return bodies if isinstance(bodies, Refusal) else None
+
     @functools.cached_property
     def outline(self) -> list[object]:
         """What a run does, whatever its length is: its calls, with one time step of each segment."""
@@ -79,9 +85,7 @@ def _check_plain(tape: Tape, others: Mapping[int, ValueAtStep], segment: Segment
     """
     body = analyse(tape, segment, others)
     arguments = [argument for row in body.arguments for argument in row]
-    follows_time = body.reads or body.writes or any(
-        hasattr(argument, "stride") or hasattr(argument, "refs") for argument in arguments
-    )  # fmt: skip
+    follows_time = body.reads or body.writes or any(isinstance(each, Scanned | ScannedList) for each in arguments)
     if not follows_time and not (
         any(map(makes_spikes, body.entries)) and any(isinstance(each, LoopCarried) for each in arguments)
     ):
@@ -112,61 +116,3 @@ class Runs:
     def there(self) -> Run:
         """The run of another length; the same where there is none."""
         return self.other_length or self.given
-
-
-class Axes:
-    """Where the batch is in every value, and what an integer becomes for one sample."""
-
-    def __init__(self, runs: Runs):
-        self.tape = runs.tape
-        self.other = None if runs.other_batch is None else runs.other_batch.tape
-        self.batch_sizes = runs.batch_sizes
-
-    def batch_axis(self, ref: Ref) -> int | None:
-        """The batch axis of a value; None when it has none of its own."""
-        axis = self._grown(ref)
-        return axis if axis is not None and not self.is_folded(ref) else None
-
-    def is_folded(self, ref: Ref) -> bool:
-        """Whether the batch is folded into another axis, such as time.
-
-        For one sample that axis is just the other one: functions that treat its entries alike need no batch axis.
-        """
-        axis = self._grown(ref)
-        return axis is not None and self.tape.shape(ref)[axis] != self.batch_sizes[0]
-
-    def is_batched(self, ref: Ref) -> bool:
-        return self._grown(ref) is not None
-
-    def grows(self, ref: Ref, places: Collection[int]) -> bool:
-        """Whether the batch lies, of its own or folded, in one of these axes of a value."""
-        return self._grown(ref) in places
-
-    def sample_shape(self, ref: Ref) -> tuple[int, ...]:
-        shape, axis = self.tape.shape(ref), self._grown(ref)
-        sizes = [size // self.batch_sizes[0] if place == axis else size for place, size in enumerate(shape)]
-        return tuple(size for place, size in enumerate(sizes) if place != axis or self.is_folded(ref))
-
-    def _grown(self, ref: Ref) -> int | None:
-        """The axis that is larger for a larger batch.
-
-        **Raises:** `RecordingError` when there are several, or one that does not grow in proportion.
-        """
-        if self.other is None:
-            return None
-        first, second = self.tape.shape(ref), self.other.shape(ref)
-        if len(first) != len(second):
-            raise RecordingError(
-                f"a value of shape {first} has the shape {second} when the batch grows: its number of axes depends on "
-                "the batch size. Allowed: axes that stay. Name the axis in squeeze(dim)"
-            )
-        changed = [axis for axis, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
-        if not changed:
-            return None
-        small, large = self.batch_sizes
-        if len(changed) == 1 and first[changed[0]] * large == second[changed[0]] * small:
-            return changed[0]
-        raise RecordingError(
-            f"a value of shape {first} becomes {second} when the batch grows from {small} to {large}. "
-            "Allowed: the batch as one axis, of its own or folded with time"
-        )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,31 +16,30 @@ from ..converters.neuron import NeuronConverter
 from ..converters.options_json import is_named_tuple, option_as_json
 from ..nodes.call import Call
 from ..nodes.wrappers import Restart
-from ..runtime.plan import ConvertedModule, Stage
+from ..runtime.plan import ConvertedModule, PlannedLoop
 from ..runtime.report import ConversionReport, ReportRow
-from .lowering import NetworkBuilder
+from .lowering import Lowering
 
 
-def converted_modules(builder: NetworkBuilder) -> tuple[ConvertedModule, ...]:
+def converted_modules(network: Lowering) -> tuple[ConvertedModule, ...]:
     """The modules that native layers stand for, in the order of their first calls."""
     restarted = {
         neuron.path
-        for stage in builder.stages
-        for node, neuron in stage.neurons.items()
-        if isinstance(stage.step.nodes[node], Restart)
+        for body in network.bodies
+        for node, neuron in body.neurons.items()
+        if isinstance(body.draft.nodes[node], Restart)
     }
     found = []
-    for entry, layer in builder.report:
-        assert entry.converter is not None
-        module, converter = builder.modules[entry.path], entry.converter
+    for call, layer in network.layers.built:
+        module, converter = network.layers.modules[call.path], call.converter
         rules = [x for x in jax.tree.leaves(layer, is_leaf=_is_firing) if _is_firing(x)]
         options: dict[str, Any] = {}
         if isinstance(converter, NeuronConverter):
-            kept, keys = converter.kept_options(module), builder.weights.by_identity
+            kept, keys = converter.kept_options(module), network.layers.weights.by_identity
             options = {name: option_as_json(value, keys) for name, value in kept.items()}
         found.append(
             ConvertedModule(
-                path=entry.path,
+                path=call.path,
                 framework=converter.framework,
                 kind=converter.kind.__name__,
                 layer=f"Call({layer.op})" if isinstance(layer, Call) else type(layer).__name__,
@@ -49,28 +48,29 @@ def converted_modules(builder: NetworkBuilder) -> tuple[ConvertedModule, ...]:
                     *_options(module, converter),
                     *(f"surrogate={_surrogate_text(rule.surrogate)}" for rule in rules[:1]),
                 ),
-                restarts=entry.path in restarted,
+                restarts=call.path in restarted,
             )
         )
     return tuple(found)
 
 
-def caveats_of(builder: NetworkBuilder) -> dict[str, str]:
-    """What the modules that were called do against expectation, by path: those whose forward was recorded first."""
-    caveats = builder.weights.caveats
-    recorded = {path: caveats[path] for path in _recorded(builder)}
+def caveats_of(network: Lowering, called: Collection[str]) -> dict[str, str]:
+    """What modules do against expectation, by path: those whose forward was recorded first.
+
+    `called` are the paths of the modules that ran.
+    """
+    modules, caveats = network.layers.modules, network.layers.weights.caveats
+    recorded = {path: caveats[path] for path in _recorded(network, called)}
     whole = {
-        entry.path: entry.converter.caveat(builder.modules[entry.path]) or caveats[entry.path]
-        for entry, _ in builder.report
-        if entry.converter is not None
+        call.path: call.converter.caveat(modules[call.path]) or caveats[call.path] for call, _ in network.layers.built
     }
     return {path: caveat for path, caveat in {**recorded, **whole}.items() if caveat}
 
 
-def _inside(builder: NetworkBuilder) -> set[str]:
+def _inside(network: Lowering) -> set[str]:
     """The modules that belong to one that was taken whole."""
-    taken = {entry.path for entry, _ in builder.report}
-    return {path for path in builder.modules if not taken.isdisjoint(_parents(path))}
+    taken = {call.path for call, _ in network.layers.built}
+    return {path for path in network.layers.modules if not taken.isdisjoint(_parents(path))}
 
 
 def _parents(path: str) -> list[str]:
@@ -79,21 +79,22 @@ def _parents(path: str) -> list[str]:
     return [".".join(parts[:length]) for length in range(len(parts))]
 
 
-def _recorded(builder: NetworkBuilder) -> list[str]:
+def _recorded(network: Lowering, called: Collection[str]) -> list[str]:
     """The modules whose forward was recorded."""
-    whole = {entry.path for entry, _ in builder.report} | _inside(builder)
-    return [path for path in builder.modules if path in builder.runs.tape.called and path not in whole]
+    whole = {call.path for call, _ in network.layers.built} | _inside(network)
+    return [path for path in network.layers.modules if path in called and path not in whole]
 
 
 def conversion_report(
     module: torch.nn.Module,
-    builder: NetworkBuilder,
-    stages: tuple[Stage, ...],
+    network: Lowering,
+    loops: tuple[PlannedLoop, ...],
     modules: tuple[ConvertedModule, ...],
     caveats: Mapping[str, str],
-    notes: list[str],
+    called: Collection[str],
+    notes: Sequence[str],
 ) -> ConversionReport:
-    """The report of a finished network, without its verification."""
+    """The report of a finished network, without its verification. `called` are the paths of the modules that ran."""
     rows = [
         ReportRow(
             path=each.path,
@@ -104,42 +105,44 @@ def conversion_report(
         )
         for each in modules
     ]
-    inside = _inside(builder)
+    inside = _inside(network)
     innermost = [path for path, child in module.named_modules() if path and not list(child.children())]
-    unused = [path for path in innermost if path not in builder.runs.tape.called and path not in inside]
+    unused = [path for path in innermost if path not in called and path not in inside]
     notes = list(notes)
     if unused:
         notes.append(f"never called, kept for state_dict only: {', '.join(unused)}")
-    counts = [segment.count for segment in builder.runs.given.segments]
-    if builder.runs.lengths is None:
+    program = network.program
+    counts = [loop.count(program.example[1]) for loop in program.loops]
+    if program.length is None:
         steps = " + ".join(map(str, counts))
         notes.append(f"runs exactly {steps} time steps, as forward does")
     if len(counts) > 1:
         notes.append(f"{len(counts)} loops over time, of {', '.join(map(str, counts))} steps on the example")
+    named = network.layers.modules
     containers = tuple(
-        ReportRow(path=path, source=type(builder.modules[path]).__name__, target="" if path else _kinds(stages))
-        for path in _recorded(builder)
+        ReportRow(path=path, source=type(named[path]).__name__, target="" if path else _kinds(loops))
+        for path in _recorded(network, called)
     )
     return ConversionReport(
         modules=tuple(rows),
         containers=containers,
-        order=tuple(builder.modules),
-        models=tuple(line for number, stage in enumerate(stages) for line in _outline(number, stage, len(stages))),
+        order=tuple(named),
+        models=tuple(line for number, loop in enumerate(loops) for line in _outline(number, loop, len(loops))),
         notes=tuple(notes),
         caveats=tuple(f"at '{path}': {caveat}" for path, caveat in caveats.items()),
     )
 
 
-def _kinds(stages: tuple[Stage, ...]) -> str:
-    return " + ".join(type(stage.model).__name__ for stage in stages)
+def _kinds(loops: tuple[PlannedLoop, ...]) -> str:
+    return " + ".join(type(loop.model).__name__ for loop in loops)
 
 
-def _outline(number: int, stage: Stage, count: int) -> list[str]:
+def _outline(number: int, loop: PlannedLoop, count: int) -> list[str]:
     """A model as its nodes and what they read, one line each."""
     title = "model" if count == 1 else f"model {number + 1} of {count}"
-    lines = [f"{title}: {type(stage.model).__name__}"]
-    for name, sources in stage.model.wiring.sources:
-        node = stage.model.named_nodes[name]
+    lines = [f"{title}: {type(loop.model).__name__}"]
+    for name, sources in loop.model.wiring.sources:
+        node = loop.model.named_nodes[name]
         kind = f"Call({node.op})" if isinstance(node, Call) else type(node).__name__
         read = f" <- {', '.join(map(str, sources))}" if sources else ""
         lines.append(f"  {name}: {kind}{read}")

@@ -153,6 +153,11 @@ class Call(snn.AbstractFunction):
         return template
 
 
+def call_of(op: str, *options: Any) -> Call:
+    """A call of one input and options on one sample, without batch axis."""
+    return Call((), op, Items((Input(0), *options)), (), (None,), (None,))
+
+
 def _plain(template: Any) -> Any:
     """A template with tuples in the place of `Items`."""
     if isinstance(template, dict):

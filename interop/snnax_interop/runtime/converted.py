@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Array
 
 from ..errors import WeightMappingError
+from ..ir.program import Program
+from ..ir.refusal import Refusal
 from ..ops import floats_are
 from ..transfer.trees import to_torch
 from .execute import Results, length_of, run_sample
-from .plan import Blueprint, InputSpec, Out
+from .plan import ExecutionPlan, InputSpec, Out
 from .report import ConversionReport
 from .slots import BATCH, Frozen, Slot
 from .states import States, checked_states
@@ -36,23 +38,42 @@ class Converted(eqx.Module):
 
     parameters: dict[str, Array]
     buffers: dict[str, Frozen]
-    blueprint: Blueprint = eqx.field(static=True)
+    plan: ExecutionPlan = eqx.field(static=True)
     dtype: str = eqx.field(static=True)
 
     @property
     def model(self) -> Any:
         """The native model, with the present parameters; the models of all loops, where there are several."""
-        return self._filled(self.blueprint.models)
+        return self._filled(self.plan.models)
 
     @property
     def report(self) -> ConversionReport:
         """What became of each module."""
-        return self.blueprint.report
+        return self.plan.report
+
+    @property
+    def passes(self) -> Mapping[str, Program | Refusal]:
+        """What each pass of the conversion returned, in order: a program, or why there is none.
+
+        Empty in a network that was pickled: a program refers to functions of the torch network.
+        """
+        return self.plan.passes
+
+    @property
+    def program(self) -> Program:
+        """The program that was lowered to the native model; `print(converted.program)` shows it.
+
+        **Raises:** `AttributeError` in a network that was pickled.
+        """
+        programs = [each for each in self.passes.values() if isinstance(each, Program)]
+        if not programs:
+            raise AttributeError("a conversion that was pickled has no program. Convert the torch network again")
+        return programs[-1]
 
     def __repr__(self) -> str:
         count = sum(array.size for array in self.parameters.values() if array is not None)
-        inputs = ", ".join(f"{spec.name}{list(spec.shape)}" for spec in self.blueprint.inputs)
-        kind = type(self.blueprint.models).__name__
+        inputs = ", ".join(f"{spec.name}{list(spec.shape)}" for spec in self.plan.inputs)
+        kind = type(self.plan.models).__name__
         return f"Converted({kind} of {len(self.report)} modules, {count} trainable parameters, inputs: {inputs})"
 
     def __call__(self, *inputs: Any, key: Array | None = None, states: States | None = None) -> Any:
@@ -96,22 +117,22 @@ class Converted(eqx.Module):
             before = buffers[name].value
             grows = jnp.issubdtype(before.dtype, jnp.integer)
             buffers[name] = Frozen((before + value if grows else value).astype(before.dtype).reshape(before.shape))
-        updated = Converted(self.parameters, buffers, self.blueprint, self.dtype)
-        return _structured(self.blueprint.result, results.outputs), updated
+        updated = Converted(self.parameters, buffers, self.plan, self.dtype)
+        return _structured(self.plan.result, results.outputs), updated
 
     def inference_mode(self) -> "Converted":
         """The network as after `module.eval()`: dropout off, batch normalisation by running statistics.
 
         What was in evaluation mode when it was converted stays so.
         """
-        return self._with_blueprint(self.blueprint.in_inference_mode())
+        return self._with_plan(self.plan.in_inference_mode())
 
     def without_dropout(self) -> "Converted":
         """The network with every dropout off, and batch normalisation as it is."""
-        return self._with_blueprint(self.blueprint.without_dropout())
+        return self._with_plan(self.plan.without_dropout())
 
-    def _with_blueprint(self, blueprint: Blueprint) -> "Converted":
-        return Converted(self.parameters, self.buffers, blueprint, self.dtype)
+    def _with_plan(self, plan: ExecutionPlan) -> "Converted":
+        return Converted(self.parameters, self.buffers, plan, self.dtype)
 
     def final_states(self, *inputs: Any) -> dict[str, Any]:
         """The states of all neurons after the run, by module path, batch included.
@@ -126,8 +147,8 @@ class Converted(eqx.Module):
 
     def num_steps(self, *inputs: Any) -> tuple[int, ...]:
         """How many time steps each model runs on these inputs."""
-        length = length_of(self.blueprint, inputs)
-        return tuple(stage.num_steps(length) for stage in self.blueprint.stages)
+        length = length_of(self.plan, inputs)
+        return tuple(stage.num_steps(length) for stage in self.plan.loops)
 
     def astype(self, dtype: Any) -> "Converted":
         """The same network in another floating point type.
@@ -138,7 +159,7 @@ class Converted(eqx.Module):
         if jax.dtypes.canonicalize_dtype(dtype) != dtype:
             raise ValueError(f"{dtype} needs jax_enable_x64")
         cast = {key: value.astype(dtype) for key, value in self.parameters.items()}
-        return Converted(cast, self.buffers, self.blueprint, dtype.name)
+        return Converted(cast, self.buffers, self.plan, dtype.name)
 
     def with_model(self, model: Any) -> "Converted":
         """This network with the arrays of `model`, a native model of the same structure trained by itself.
@@ -148,7 +169,7 @@ class Converted(eqx.Module):
         **Raises:** `WeightMappingError` when the structure is another, when an array that is used twice has two values,
         or when a value changed that torch keeps in no parameter or buffer.
         """
-        slots, structure = jax.tree.flatten(self.blueprint.models)
+        slots, structure = jax.tree.flatten(self.plan.models)
         leaves, found = jax.tree.flatten(model)
         if structure != found:
             raise WeightMappingError(
@@ -167,7 +188,7 @@ class Converted(eqx.Module):
             if slot.key in parameters:
                 parameters[slot.key] = leaf.reshape(parameters[slot.key].shape)
             elif not bool((leaf == present).all()):
-                if slot.key in self.blueprint.fixed:
+                if slot.key in self.plan.fixed:
                     raise WeightMappingError(
                         "the value changed, and torch holds it in no floating point parameter or buffer; leave it out "
                         "of the optimiser",
@@ -175,20 +196,20 @@ class Converted(eqx.Module):
                     )
                 stored = self.buffers[slot.key]
                 buffers[slot.key] = Frozen(leaf.astype(stored.dtype).reshape(stored.shape))
-        return Converted(parameters, buffers, self.blueprint, self.dtype)
+        return Converted(parameters, buffers, self.plan, self.dtype)
 
     def with_verification(self, verification: str) -> "Converted":
         """This network with the outcome of a comparison in its report."""
         report = dataclasses.replace(self.report, verification=verification)
-        return self._with_blueprint(dataclasses.replace(self.blueprint, report=report))
+        return self._with_plan(dataclasses.replace(self.plan, report=report))
 
     def _filled(self, skeleton: Any) -> Any:
         def array(leaf):
             if not isinstance(leaf, Slot):
                 return leaf
-            if leaf.key in self.blueprint.fixed:
-                values = self.blueprint.wide if self.dtype == "float64" else {}
-                value = jnp.asarray(values.get(leaf.key, self.blueprint.fixed[leaf.key]))
+            if leaf.key in self.plan.fixed:
+                values = self.plan.wide if self.dtype == "float64" else {}
+                value = jnp.asarray(values.get(leaf.key, self.plan.fixed[leaf.key]))
             else:
                 value = self.parameters[leaf.key] if leaf.key in self.parameters else self.buffers[leaf.key].value
             if not leaf.exact or jnp.issubdtype(value.dtype, jnp.inexact):
@@ -201,25 +222,25 @@ class Converted(eqx.Module):
         self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None
     ) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         results = self._results(inputs, key, states)
-        return _structured(self.blueprint.result, results.outputs), results.states, results.spikes
+        return _structured(self.plan.result, results.outputs), results.states, results.spikes
 
     def _results(self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None) -> Results:
-        blueprint = self.blueprint
-        arrays = _checked(inputs, blueprint.inputs, self.dtype)
-        if key is None and blueprint.draws:
+        plan = self.plan
+        arrays = _checked(inputs, plan.inputs, self.dtype)
+        if key is None and plan.draws:
             raise ValueError(
                 "the network was converted in training mode and has dropout: pass key=jax.random.key(...), or take "
                 "converted.inference_mode()"
             )
-        length = length_of(blueprint, arrays)
-        axes = tuple(spec.batch_axis for spec in blueprint.inputs)
+        length = length_of(plan, arrays)
+        axes = tuple(spec.batch_axis for spec in plan.inputs)
         batched = {(array.shape[axis], axis) for array, axis in zip(arrays, axes, strict=True) if axis is not None}
-        run = functools.partial(run_sample, blueprint, self._filled, self.dtype, length)
-        start = {} if states is None else checked_states(states, blueprint, self.dtype)
+        run = functools.partial(run_sample, plan, self._filled, self.dtype, length)
+        start = {} if states is None else checked_states(states, plan, self.dtype)
         if not batched:
             with floats_are(self.dtype):
                 return run(key, start, *arrays)
-        neurons = [neuron for stage in blueprint.stages for neuron in stage.neurons.values()]
+        neurons = [neuron for stage in plan.loops for neuron in stage.neurons.values()]
         final = {each.name: {field: each.batch_axis for field, _, _ in each.fields} for each in neurons}
         spikes = {each.name: None if each.batch_axis is None else each.batch_axis + 1 for each in neurons}
         size, _ = next(iter(batched))
@@ -228,7 +249,7 @@ class Converted(eqx.Module):
         batch = jax.vmap(
             run,
             in_axes=(None if key is None else 0, start_axes, *axes),
-            out_axes=Results(list(blueprint.out_axes), final, spikes, None),
+            out_axes=Results(list(plan.out_axes), final, spikes, None),
             axis_name=BATCH,
         )
         with floats_are(self.dtype):
@@ -289,13 +310,13 @@ def state_dict(converted: Converted) -> dict[str, Any]:
 
     **Raises:** `WeightMappingError` when an array has lost the shape that torch knows.
     """
-    blueprint = converted.blueprint
+    plan = converted.plan
     result: dict[str, Any] = {}
-    for key in blueprint.keys:
-        canonical = blueprint.canonical[key]
+    for key in plan.keys:
+        canonical = plan.canonical[key]
         frozen = converted.buffers.get(canonical)
         value = converted.parameters.get(canonical)
         if frozen is not None and frozen.bits is not None:
-            value = blueprint.fixed.get(canonical, frozen.value)
-        result[key] = None if value is None else to_torch(value, copy="always").to(blueprint.dtypes[canonical])
+            value = plan.fixed.get(canonical, frozen.value)
+        result[key] = None if value is None else to_torch(value, copy="always").to(plan.dtypes[canonical])
     return result

@@ -1,4 +1,4 @@
-"""Running a converted network on one sample: its stages one after the other."""
+"""Running a converted network on one sample: its loops one after the other."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,22 @@ from jaxtyping import Array
 from snnax import Repeat
 
 from ..nodes.wrappers import with_field
-from .plan import Blueprint, Key, Plain, Stage, Statistics, Window
+from .plan import (
+    Emitted,
+    ExecutionPlan,
+    FinalState,
+    Fixed,
+    Given,
+    InputLength,
+    Key,
+    Made,
+    PlannedLoop,
+    Schedule,
+    Statistics,
+    Steps,
+    StraightLine,
+    Window,
+)
 
 
 class Results(NamedTuple):
@@ -24,13 +39,13 @@ class Results(NamedTuple):
     statistics: Any
 
 
-def length_of(blueprint: Blueprint, inputs: Sequence[Any]) -> int:
+def length_of(plan: ExecutionPlan, inputs: Sequence[Any]) -> int:
     """The size of the inputs' time axis; 0 where the network runs as long as it always does."""
-    return 0 if blueprint.length is None else inputs[blueprint.length[0]].shape[blueprint.length[1]]
+    return 0 if plan.length is None else inputs[plan.length[0]].shape[plan.length[1]]
 
 
 def run_sample(
-    blueprint: Blueprint,
+    plan: ExecutionPlan,
     fill: Callable[[Any], Any],
     dtype: str,
     length: int,
@@ -38,42 +53,42 @@ def run_sample(
     start: Mapping[str, Mapping[str, Array]],
     *inputs: Array,
 ) -> Results:
-    """Run all stages on one sample. `fill` puts arrays into a graph, `start` has states of neurons to begin with."""
-    values: dict[Key, Any] = {("static", number): x for number, x in enumerate(inputs)} | {("num_steps",): length}
+    """Run all loops on one sample. `fill` puts arrays into a graph, `start` has states of neurons to begin with."""
+    values: dict[Key, Any] = {Given(number): x for number, x in enumerate(inputs)} | {InputLength(): length}
     final: dict[str, Any] = {}
     spikes: dict[str, list[Array]] = {}
     statistics: dict[str, Array] = {}
-    keys = itertools.repeat(None) if key is None else iter(jax.random.split(key, 2 * len(blueprint.stages) + 1))
-    for number, stage in enumerate(blueprint.stages):
-        outs = _evaluate(fill, stage.before, values, next(keys), statistics)
-        values |= {("made", number, item): out for item, out in enumerate(outs)}
-        model = fill(stage.model)
-        num_steps = stage.num_steps(length)
-        xs = tuple(_model_input(dtype, key, values, num_steps) for key in stage.inputs)
+    keys = itertools.repeat(None) if key is None else iter(jax.random.split(key, 2 * len(plan.loops) + 1))
+    for number, loop in enumerate(plan.loops):
+        outs = _evaluate(fill, loop.before, values, next(keys), statistics)
+        values |= {Made(number, item): out for item, out in enumerate(outs)}
+        model = fill(loop.model)
+        num_steps = loop.num_steps(length)
+        xs = tuple(_model_input(dtype, key, values, num_steps) for key in loop.inputs)
         xs = xs[0] if len(xs) == 1 else xs
         states = _initial_states(model, xs, jnp.dtype(dtype))
-        started = _started(model.unpack_states(states), stage, values)
-        for neuron in stage.neurons.values():
-            # Later stages go on from this one.
+        started = _started(model.unpack_states(states), loop, values)
+        for neuron in loop.neurons.values():
+            # Later loops go on from this one.
             for field, own, where in neuron.fields if neuron.name in start and neuron.name not in final else ():
                 assert own is not None
                 value = start[neuron.name][field].astype(getattr(started[where], own).dtype)
                 started[where] = with_field(started[where], own, value)
         states = model.pack_states(started)
         states, outs = model(states, xs, next(keys))
-        recorded = outs[-1] if stage.several_recorded else (outs[-1],)
-        values |= {("recorded", number, item): out for item, out in enumerate(recorded)}
+        recorded = outs[-1] if loop.several_recorded else (outs[-1],)
+        values |= {Emitted(number, item): out for item, out in enumerate(recorded)}
         after = model.unpack_states(states)
-        statistics |= _counted(stage.statistics, after)
+        statistics |= _counted(loop.statistics, after)
         values |= {
-            ("final", number, where, own): getattr(after[where], own)
-            for neuron in stage.neurons.values()
+            FinalState(number, where, own): getattr(after[where], own)
+            for neuron in loop.neurons.values()
             for _, own, where in neuron.fields
             if own is not None
         }
         sequences = dict(zip((name for name, _ in model.wiring.sources), outs, strict=False))
         calls: dict[str, list[Array]] = {}
-        for node, neuron in stage.neurons.items():
+        for node, neuron in loop.neurons.items():
             calls.setdefault(neuron.name, []).append(sequences[node])
             final[neuron.name] = {
                 field: sequences[where][-1] if own is None else getattr(after[where], own)
@@ -81,7 +96,7 @@ def run_sample(
             }
         for name, parts in calls.items():
             spikes.setdefault(name, []).append(interleaved(parts))
-    outs = _evaluate(fill, blueprint.after, values, next(keys), statistics)
+    outs = _evaluate(fill, plan.after, values, next(keys), statistics)
     joined = {name: parts[0] if len(parts) == 1 else jnp.concatenate(parts) for name, parts in spikes.items()}
     return Results(outs, final, joined, statistics)
 
@@ -100,7 +115,7 @@ def interleaved(parts: Sequence[Array]) -> Array:
 
 
 def _evaluate(
-    fill: Callable[[Any], Any], plain: Plain, values: Mapping[Key, Any], key: Any, statistics: dict[str, Array]
+    fill: Callable[[Any], Any], plain: StraightLine, values: Mapping[Key, Any], key: Any, statistics: dict[str, Array]
 ) -> list[Any]:
     """The outputs of a graph that is evaluated once."""
     if plain.graph is None:
@@ -123,11 +138,11 @@ def _counted(kept: Sequence[Statistics], states: Mapping[str, Any]) -> dict[str,
     return found
 
 
-def _started(states: dict[str, Any], stage: Stage, values: Mapping[Key, Any]) -> dict[str, Any]:
+def _started(states: dict[str, Any], loop: PlannedLoop, values: Mapping[Key, Any]) -> dict[str, Any]:
     """The states before the first time step, with those that do not start by themselves."""
     states = dict(states)
-    for node, field, key in stage.initial:
-        given = key[1] if key[0] == "number" else values[key]
+    for node, field, key in loop.initial:
+        given = key.number if isinstance(key, Fixed) else values[key]
         before = states[node] if field is None else getattr(states[node], field)
         value = jnp.broadcast_to(jnp.asarray(given, before.dtype), before.shape)
         states[node] = value if field is None else with_field(states[node], field, value)
@@ -135,11 +150,11 @@ def _started(states: dict[str, Any], stage: Stage, values: Mapping[Key, Any]) ->
 
 
 def _model_input(dtype: str, key: Key, values: Mapping[Key, Any], num_steps: int) -> Any:
-    if key[0] == "schedule":
-        numbers = key[1](num_steps)
+    if isinstance(key, Schedule):
+        numbers = key.formula(num_steps)
         return jnp.asarray(numbers, dtype if numbers.dtype.kind == "f" else None)
-    if key[0] == "sliced":
-        return _windows(values[key[1]], key[2], num_steps)
+    if isinstance(key, Steps):
+        return _windows(values[key.sequence], key.window, num_steps)
     return Repeat(values[key], num_steps)
 
 

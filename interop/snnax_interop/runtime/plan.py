@@ -11,6 +11,9 @@ import torch
 
 from snnax import snn
 
+from ..ir.formulas import StepFormula, StepTable
+from ..ir.program import Program
+from ..ir.refusal import Refusal
 from ..ir.sizes import Size
 from ..nodes.dropout import FeatureDropout
 from .report import ConversionReport
@@ -42,7 +45,7 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class Neuron:
-    """A neuron of a stage: its name among the calls of a step, the module's path, its state, its batch axis.
+    """A neuron of a loop: its name among the calls of a step, the module's path, its state, its batch axis.
 
     `fields` says where each field of its state is: as a state of the node, or None and the output of another node.
     """
@@ -86,11 +89,69 @@ class Out:
     listed: bool = False
 
 
-# Where an input of a graph, or the beginning of a state, comes from: ("static", number) is an input of the network,
-# ("made", k, number) an output of the graph before stage k, ("recorded", k, number) a sequence that stage k made,
-# ("final", k, node, field) a state after it, ("sliced", key, Window) a time step of a sequence, ("schedule", formula) a
-# number at each step, ("number", value) a number, ("num_steps",) the length of the inputs.
-Key = tuple[Any, ...]
+# Where an input of a graph, or the beginning of a state, comes from
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """The input of the network of this number."""
+
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """An output of the graph before the loop of this number, or of the last graph."""
+
+    region: int
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Emitted:
+    """A sequence that a loop has made."""
+
+    loop: int
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class FinalState:
+    """A field of a node's state behind the last step of a loop."""
+
+    loop: int
+    node: str
+    field: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """A time step of a sequence at every step of a loop."""
+
+    sequence: "Key"
+    window: Window
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """A number at each step of a loop."""
+
+    formula: StepFormula | StepTable
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """A number."""
+
+    number: float
+
+
+@dataclasses.dataclass(frozen=True)
+class InputLength:
+    """The length of the inputs."""
+
+
+Key = Given | Made | Emitted | FinalState | Steps | Schedule | Fixed | InputLength
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +165,7 @@ class Statistics:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Plain:
+class StraightLine:
     """Calls that are no time steps: a graph that is evaluated once."""
 
     graph: snn.Graph | None
@@ -113,13 +174,13 @@ class Plain:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Stage:
+class PlannedLoop:
     """So many time steps of a model, and what is computed before them.
 
     `initial` holds `(node, field, key)` for states that do not start by themselves; a delayed edge has no field.
     """
 
-    before: Plain
+    before: StraightLine
     model: Any
     inputs: tuple[Key, ...]
     initial: tuple[tuple[str, str | None, Key], ...]
@@ -130,17 +191,19 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Blueprint:
+class ExecutionPlan:
     """All of a converted network but its arrays, whose places are held by `Slot`s. Compared by identity.
 
     `length` is the input and its axis that say how long the network runs; None where it runs as long as it always does.
     `fixed` holds values that are no array of the network, `wide` those that float64 knows more exactly. `read` are the
     parameters and buffers that `forward` has looked into in Python, so that their values are in the network itself.
     `modules` are those that were taken whole, `caveats` what modules do against expectation, by path.
+    `passes` holds what each pass of the conversion returned, by its name; they refer to the torch network's functions
+    and are left behind when the plan is pickled.
     """
 
-    stages: tuple[Stage, ...]
-    after: Plain
+    loops: tuple[PlannedLoop, ...]
+    after: StraightLine
     inputs: tuple[InputSpec, ...]
     result: Any
     out_axes: tuple[int | None, ...]
@@ -155,28 +218,32 @@ class Blueprint:
     modules: tuple[ConvertedModule, ...]
     caveats: Mapping[str, str]
     report: ConversionReport
+    passes: Mapping[str, Program | Refusal]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "passes": {}}
 
     @property
     def models(self) -> Any:
-        """The model of the only stage, or the models of all stages."""
-        models = tuple(stage.model for stage in self.stages)
+        """The model of the only loop, or the models of all loops."""
+        models = tuple(loop.model for loop in self.loops)
         return models[0] if len(models) == 1 else models
 
     @property
     def draws(self) -> bool:
         """Whether a dropout of the network is on."""
-        graphs = [*(stage.model for stage in self.stages), *(stage.before.graph for stage in self.stages)]
+        graphs = [*(loop.model for loop in self.loops), *(loop.before.graph for loop in self.loops)]
         leaves = jax.tree.leaves([*graphs, self.after.graph], is_leaf=_is_dropout)
         return any(_is_dropout(leaf) and not leaf.inference for leaf in leaves)
 
     @property
     def keeps_statistics(self) -> bool:
         """Whether a batch normalisation of the network is in training."""
-        return any(part.statistics for stage in self.stages for part in (stage, stage.before)) or bool(
+        return any(part.statistics for loop in self.loops for part in (loop, loop.before)) or bool(
             self.after.statistics
         )
 
-    def without_dropout(self) -> "Blueprint":
+    def without_dropout(self) -> "ExecutionPlan":
         """The same with every dropout off."""
 
         def off(graph: Any) -> Any:
@@ -186,18 +253,18 @@ class Blueprint:
 
         return self._with_graphs(off)
 
-    def in_inference_mode(self) -> "Blueprint":
+    def in_inference_mode(self) -> "ExecutionPlan":
         """The same with every dropout off, and batch normalisations that use their running statistics."""
         return self._with_graphs(eqx.nn.inference_mode)
 
-    def _with_graphs(self, change: Any) -> "Blueprint":
-        def plain(each: Plain) -> Plain:
+    def _with_graphs(self, change: Any) -> "ExecutionPlan":
+        def plain(each: StraightLine) -> StraightLine:
             return dataclasses.replace(each, graph=None if each.graph is None else change(each.graph))
 
-        stages = tuple(
-            dataclasses.replace(stage, before=plain(stage.before), model=change(stage.model)) for stage in self.stages
+        loops = tuple(
+            dataclasses.replace(loop, before=plain(loop.before), model=change(loop.model)) for loop in self.loops
         )
-        return dataclasses.replace(self, stages=stages, after=plain(self.after))
+        return dataclasses.replace(self, loops=loops, after=plain(self.after))
 
 
 def _is_dropout(node: Any) -> bool:

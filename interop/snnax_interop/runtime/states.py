@@ -6,20 +6,20 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .plan import Blueprint
+from .plan import ExecutionPlan
 
 
 States = Mapping[str, Mapping[str, Any]]
 
 
-def checked_states(states: States, blueprint: Blueprint, dtype: str) -> dict[str, dict[str, Array]]:
+def checked_states(states: States, plan: ExecutionPlan, dtype: str) -> dict[str, dict[str, Array]]:
     """States to begin with, as floating point arrays.
 
     **Raises:** `ValueError` for neurons and fields that the network does not have, or whose state is handed on by
     `forward` in its own way.
     """
     known = {}
-    for stage in blueprint.stages:
+    for stage in plan.loops:
         for neuron in stage.neurons.values():
             known.setdefault(neuron.name, neuron)
     found = {}

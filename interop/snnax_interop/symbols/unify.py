@@ -389,6 +389,7 @@ class _Unifier:
             is_single=isinstance(entry.result, Ref),
             path=entry.path,
             line=entry.line,
+            shown="" if converter is not None else function_name(entry.target),
             converter=converter,
             fields=converter.fields if isinstance(converter, NeuronConverter) else (),
             no_grad=entry.no_grad,

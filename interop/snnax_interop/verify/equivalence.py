@@ -121,9 +121,7 @@ def check_equivalence(
             # XLA leaves Python alone for as long as it compiles.
             program: Any = eqx.filter_jit(Converted._run)
             compiled = pool.submit(program.lower(*given).compile)
-            double, tape = record_double(
-                module, inputs, outside=converted.blueprint.outside, inputs_require_grad=gradients
-            )
+            double, tape = record_double(module, inputs, outside=converted.plan.outside, inputs_require_grad=gradients)
             alone = _alone(module, double, inputs, tape, converted)
         outputs, states, spikes = compiled.result()(*given)
         calls = _neuron_calls(tape, converted, arrays)
@@ -164,15 +162,15 @@ def _alone(
 
     Samples that meet in the statistics of a batch are not compared.
     """
-    blueprint = converted.blueprint
+    plan = converted.plan
     first: list[torch.Tensor] = []
-    for x, spec in zip(inputs, blueprint.inputs, strict=True):
-        if spec.batch_axis is None or x.shape[spec.batch_axis] == 1 or blueprint.keeps_statistics:
+    for x, spec in zip(inputs, plan.inputs, strict=True):
+        if spec.batch_axis is None or x.shape[spec.batch_axis] == 1 or plan.keeps_statistics:
             return ""
         sample = x.detach().narrow(spec.batch_axis, 0, 1).clone()
         first.append(sample.double() if sample.is_floating_point() else sample)
     registry = registry_for(double)
-    call = outside_call(double, len(first)) if blueprint.outside else double
+    call = outside_call(double, len(first)) if plan.outside else double
     try:
         with (
             preserved(module),
@@ -217,7 +215,7 @@ def _neuron_calls(tape: Tape, converted: Converted, arrays: tuple) -> dict[str, 
         if entry.is_neuron:
             waiting.setdefault(entry.path, []).append(entry)
     calls: dict[str, list[Entry]] = {}
-    for stage, num_steps in zip(converted.blueprint.stages, converted.num_steps(*arrays), strict=True):
+    for stage, num_steps in zip(converted.plan.loops, converted.num_steps(*arrays), strict=True):
         names: dict[str, list[str]] = {}
         for neuron in stage.neurons.values():
             names.setdefault(neuron.path, []).append(neuron.name)
@@ -339,7 +337,7 @@ def _compare_gradients(converted: Converted, module: torch.nn.Module, tape: Tape
     for (name, tensor), gradient in zip([*named.items(), *inputs.items()], found, strict=True):
         is_input = name in inputs and tensor is inputs[name]
         expected = np.zeros(tuple(tensor.shape)) if gradient is None else _numpy(gradient)
-        other = given[name] if is_input else model.parameters[converted.blueprint.canonical[name]]
+        other = given[name] if is_input else model.parameters[converted.plan.canonical[name]]
         kind, shown = ("input gradient", f"input {name}") if is_input else ("gradient", name)
         comparisons.append(_compare(kind, shown, expected, np.asarray(other), GRADIENT_TOLERANCE, floor))
     zero = bool(wanted) and all(gradient is None or not bool(gradient.any()) for gradient in found)
