@@ -151,7 +151,7 @@ class Carried:
     """
 
     update: Value
-    initial: Value | float | None
+    initial: Value | int | float | None
 
     @property
     def reads(self) -> list[Value]:
