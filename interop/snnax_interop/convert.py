@@ -115,7 +115,7 @@ def traced(
     registry = registry_for(module)
     inputs = checked_inputs(module, example_inputs, registry)
     surrogates = {} if surrogates is None else surrogates
-    check_surrogates(module, surrogates)
+    check_surrogates(module, surrogates, registry)
     if loop != "outside":
         with preserved(module):
             kept = Kept(module, registry)
@@ -206,7 +206,7 @@ def _lowered(example: Example, tape: Tape, sized: SizedProgram, refusals: Sequen
     )
     weights = Weights(module)
     modules = dict(module.named_modules(remove_duplicate=False))
-    weights.remarks |= {path: example.registry.remark(child) for path, child in modules.items()}
+    weights.caveats |= {path: example.registry.caveat(child) for path, child in modules.items()}
     network = Lowering(sized.program, modules, weights, example.surrogates)
 
     def run_in_float64() -> Tape | None:

@@ -24,9 +24,9 @@ def hidden_states(module: torch.nn.Module) -> dict[str, dict[str, Array]]:
     """
     found = {}
     paths = {id(child): path for path, child in module.named_modules()}
-    for neuron, leaf in registry_for(module).neurons(module):
-        kept = () if leaf.read_state is None else leaf.read_state(neuron)
+    for neuron, converter in registry_for(module).neurons(module):
+        kept = () if converter.memory is None else converter.memory.read(neuron)
         if kept and all(tensor.numel() for tensor in kept):
             arrays = (to_jax(tensor.detach(), copy="always") for tensor in kept)
-            found[paths[id(neuron)]] = dict(zip(leaf.fields, arrays, strict=True))
+            found[paths[id(neuron)]] = dict(zip(converter.fields, arrays, strict=True))
     return found

@@ -3,6 +3,7 @@
 Norse and SpikingJelly keep these in attributes, so that weights alone do not make a network again.
 """
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -10,7 +11,8 @@ from typing import Any
 
 import torch
 
-from ..converters.options_json import as_settings, with_settings
+from ..converters.neuron import neuron_of
+from ..converters.options_json import option_as_json, option_from_json
 from ..errors import WeightMappingError
 from ..frameworks import registry_for
 from ..runtime.converted import Converted
@@ -31,8 +33,9 @@ def hyperparameters(converted: Converted) -> dict[str, Any]:
     tuples are objects of their fields, functions their full names, and parameters that the state_dict holds
     `{"parameter": "its key"}`.
     """
-    rows = {row.path: {"class": row.source, "options": json.loads(row.settings)} for row in converted.report.modules}
-    return {"format": _FORMAT, "modules": {path: row for path, row in rows.items() if row["options"]}}
+    neurons = [each for each in converted.plan.modules if each.options]
+    rows = {each.path: {"class": each.source, "options": copy.deepcopy(dict(each.options))} for each in neurons}
+    return {"format": _FORMAT, "modules": rows}
 
 
 def save_hyperparameters(path: str | os.PathLike[str], converted: Converted) -> None:
@@ -60,9 +63,9 @@ def load_hyperparameters(module: torch.nn.Module, source: Mapping[str, Any] | st
         raise ValueError(f"no file of hyper-parameters: its 'format' must be {_FORMAT!r}, with an object 'modules'")
     registry = registry_for(module)
     found = {
-        path: (child, registry.leaves[type(child)])
+        path: (child, registry.converters[type(child)])
         for path, child in module.named_modules()
-        if type(child) in registry.leaves
+        if type(child) in registry.converters
     }
     keys = {id(tensor): key for key, tensor in (*module.named_buffers(), *module.named_parameters())}
     changes: list[tuple[torch.nn.Module, str, Any]] = []
@@ -73,12 +76,14 @@ def load_hyperparameters(module: torch.nn.Module, source: Mapping[str, Any] | st
                 "network of the file",
                 path=path,
             )
-        child, leaf = found[path]
-        if row["class"] != leaf.name:
-            raise WeightMappingError(f"found a {leaf.name}, and a {row['class']} in the file", path=path)
+        child, converter = found[path]
+        if row["class"] != converter.name:
+            raise WeightMappingError(f"found a {converter.name}, and a {row['class']} in the file", path=path)
+        neuron = neuron_of(converter)
         for name, value in row["options"].items():
             old = getattr(child, name, None)
-            if as_settings(old, keys) != value:
-                changes.append((child, name, with_settings(old, value, keys, f"{path}.{name}", name in leaf.live)))
+            if option_as_json(old, keys) != value:
+                read = neuron is not None and name in neuron.read_every_call
+                changes.append((child, name, option_from_json(old, value, keys, f"{path}.{name}", read)))
     for child, name, value in changes:
         setattr(child, name, value)

@@ -14,7 +14,7 @@ import torch
 from .._optional import require
 from ..converters.arrays import exact_array, stored_array, to_numpy
 from ..errors import WeightMappingError
-from ..frameworks import snntorch_releases
+from ..frameworks import KNOWN
 from ..runtime.converted import Converted, state_dict
 from ..runtime.plan import ExecutionPlan
 from ..runtime.slots import Frozen, Slot, place_holder
@@ -68,19 +68,21 @@ def load_state_dict(
     own = state_dict(converted)
     if any(value is None for value in own.values()):
         raise TypeError("converted must be a whole network, found a gradient or a part of one")
-    values = _without_prefixes(_tensors(_read(source)), own)
-    values = snntorch_releases.as_present(values, own, _snntorch_neurons(converted), version)
+    values = _without_prefixes(_tensors(_loaded(source)), own)
+    for framework, known in KNOWN.items():
+        if known.adapt_state_dict is not None:
+            values = dict(known.adapt_state_dict(values, own, _classes(converted, framework), version))
     _check_fit(values, own)
     values = {key: values[key].detach().cpu() for key in own}
     cast = {key: value.to(own[key].dtype) for key, value in values.items()}
     _check_values(cast, own, converted.plan)
-    return _filled(converted, own, values, cast)
+    return _with_arrays(converted, own, values, cast)
 
 
 # Files
 
 
-def _read(source: Mapping[str, Any] | str | os.PathLike[str]) -> Any:
+def _loaded(source: Mapping[str, Any] | str | os.PathLike[str]) -> Any:
     if isinstance(source, Mapping):
         return source
     path = os.fspath(source)
@@ -199,18 +201,14 @@ def _read_in_conversion(plan: ExecutionPlan) -> set[str]:
     placed = {leaf.key for leaf in jax.tree.leaves(graphs) if isinstance(leaf, Slot)}
     for each in (*plain, *plan.loops):
         placed |= {key for kept in each.statistics for key in (kept.mean, kept.var, kept.count)}
-    inside = tuple(f"{module.path}." if module.path else "" for module in plan.report)
+    inside = tuple(f"{module.path}." if module.path else "" for module in plan.modules)
     absent = {key for key in set(plan.canonical.values()) - placed if key.startswith(inside)}
     return {*plan.read, *(key for key in absent if not key.endswith("num_batches_tracked"))}
 
 
-def _snntorch_neurons(converted: Converted) -> dict[str, str]:
-    """The class names of the snnTorch neurons, by each of the paths that they have."""
-    kinds = {
-        module.path: module.source.removeprefix("snntorch.")
-        for module in converted.report
-        if module.source.startswith("snntorch.")
-    }
+def _classes(converted: Converted, framework: str) -> dict[str, str]:
+    """The names of the classes of a framework's modules, by each of the paths that they have."""
+    kinds = {each.path: each.kind for each in converted.plan.modules if each.framework == framework}
     paths = {key.rpartition(".")[0]: name.rpartition(".")[0] for key, name in converted.plan.canonical.items()}
     return {path: kinds[first] for path, first in paths.items() if first in kinds} | kinds
 
@@ -231,7 +229,7 @@ def _listed(items: list[str], separator: str = ", ") -> str:
 # Arrays
 
 
-def _filled(
+def _with_arrays(
     converted: Converted,
     own: Mapping[str, torch.Tensor],
     values: Mapping[str, torch.Tensor],

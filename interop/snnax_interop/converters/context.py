@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from jaxtyping import Array
 
+from ..errors import UnsupportedOptionError
 from ..nodes.call import Call, Form
+from .base import Converter
 from .parameters import Weights
 from .surrogates import Surrogates
 
@@ -23,15 +25,16 @@ def neuron_shape(value: torch.Tensor, shape: tuple[int, ...]) -> tuple[int, ...]
     return own if broadcasts else None
 
 
-@dataclasses.dataclass(frozen=True)
-class Site:
-    """Where a leaf module is converted: its path, how it is called, and its parameters.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConversionContext:
+    """Where a module is converted: its path, how it is called, and its parameters.
 
     `x_shape` is the shape of the first input without batch, `batch_axis` where torch had the batch in it (None:
     nowhere, or, where `folded`, as a part of the first axis). `axis_name` is the name of the batch, where there is one,
     `surrogates` what the user has named.
     """
 
+    converter: Converter
     path: str
     module: torch.nn.Module
     x_shape: tuple[int, ...]
@@ -45,6 +48,14 @@ class Site:
     @property
     def batch_axis(self) -> int | None:
         return self.form.in_axes[0]
+
+    def within(self, name: str, module: torch.nn.Module, converter: Converter, form: Form) -> "ConversionContext":
+        """Where a submodule is converted that is given the same input."""
+        return dataclasses.replace(self, path=self.key(name), module=module, converter=converter, form=form)
+
+    def with_shape(self, *x_shape: int) -> "ConversionContext":
+        """The same with inputs of another shape, such as of the neurons behind weights."""
+        return dataclasses.replace(self, x_shape=x_shape)
 
     def key(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
@@ -69,3 +80,7 @@ class Site:
         """The module as a function of its inputs, with those of the named parameters that it has."""
         held = {name: self.parameter(name) for name in names if getattr(self.module, name) is not None}
         return Call.of_form(op, self.form, {**held, **options})
+
+    def refuse(self, option: str, found: Any, *, allowed: str, advice: str) -> UnsupportedOptionError:
+        """The error for a value of an option that cannot be converted exactly."""
+        return self.converter.refuse(self.path, option, found, allowed=allowed, advice=advice)

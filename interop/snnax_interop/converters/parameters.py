@@ -26,7 +26,7 @@ class Weights:
         self.trainable = {key for key in self.tensors if named[key].requires_grad}
         self.constants: dict[str, np.ndarray] = {}
         self.wide: dict[str, np.ndarray] = {}
-        self.remarks: dict[str, str] = {}  # by the path of a module, what would surprise its user
+        self.caveats: dict[str, str] = {}  # by the path of a module, what it does against expectation
         self.placed: dict[int, tuple[Array, Slot]] = {}
 
     def parameter(self, key: str, shape: tuple[int, ...] | None = None, *, exact: bool = False) -> Array:

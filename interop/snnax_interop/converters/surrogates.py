@@ -12,6 +12,8 @@ import torch
 from snnax.surrogate import AbstractSurrogate
 
 from ..errors import UnsupportedOptionError
+from .framework import SurrogateOption
+from .registry import Registry
 
 
 Surrogates = Mapping[Callable[..., Any], AbstractSurrogate]
@@ -21,7 +23,7 @@ _DISTANCES = np.concatenate([np.linspace(-4, 4, 129), [-1e-3, 1e-3, -30.0, 30.0]
 _TOLERANCE = 1e-6
 
 
-def check_surrogates(module: torch.nn.Module, surrogates: Surrogates) -> None:
+def check_surrogates(module: torch.nn.Module, surrogates: Surrogates, registry: Registry) -> None:
     """Refuse a surrogate that is not what its function computes, on both sides of the threshold and on it.
 
     **Raises:** `UnsupportedOptionError` for other spikes or another derivative; `ValueError` for a function that no
@@ -31,9 +33,10 @@ def check_surrogates(module: torch.nn.Module, surrogates: Surrogates) -> None:
         shown = getattr(function, "__qualname__", repr(function))
         if not isinstance(named, AbstractSurrogate):
             raise TypeError(f"the surrogate of {shown} must be a snnax.surrogate, found {named!r}")
-        reaches = _spikes_at_threshold(module, function)
-        if reaches is None:
-            raise ValueError(f"no neuron of the network has {shown} as its spike_grad or surrogate_function")
+        option = _option_with(module, function, registry)
+        if option is None:
+            known = [each.surrogate.attribute for each in registry.frameworks if each.surrogate is not None]
+            raise ValueError(f"no neuron of the network has {shown} as its {' or '.join(known) or 'surrogate'}")
         x = torch.tensor(_DISTANCES, requires_grad=True)
         spikes = function(x)
         slopes = torch.zeros_like(x)
@@ -41,21 +44,23 @@ def check_surrogates(module: torch.nn.Module, surrogates: Surrogates) -> None:
             (slopes,) = torch.autograd.grad(spikes.sum(), x)
         with jax.enable_x64(True):
             given = jnp.asarray(_DISTANCES)
-            found, pull = jax.vjp(functools.partial(named, at_threshold=reaches), given)
+            found, pull = jax.vjp(functools.partial(named, at_threshold=option.spikes_at_threshold), given)
             (ours,) = pull(jnp.ones_like(given))
-        _check(shown, "spike", spikes.detach().double().numpy(), np.asarray(found))
-        _check(f"{shown} and {named}", "slope", slopes.double().numpy(), np.asarray(ours))
+        _check_equal(shown, "spike", spikes.detach().double().numpy(), np.asarray(found))
+        _check_equal(f"{shown} and {named}", "slope", slopes.double().numpy(), np.asarray(ours))
 
 
-def _spikes_at_threshold(module: torch.nn.Module, function: Callable[..., Any]) -> bool | None:
-    """Whether the neurons that use a function spike at the threshold itself; None where none uses it."""
-    for name, reaches in (("spike_grad", False), ("surrogate_function", True)):
-        if any(getattr(child, name, None) is function for child in module.modules()):
-            return reaches
+def _option_with(module: torch.nn.Module, function: Callable[..., Any], registry: Registry) -> SurrogateOption | None:
+    """The option that holds a function in one of the neurons; None where none uses it."""
+    for framework in registry.frameworks:
+        option = framework.surrogate
+        own = [child for child in module.modules() if type(child) in framework.converters]
+        if option is not None and any(getattr(child, option.attribute, None) is function for child in own):
+            return option
     return None
 
 
-def _check(what: str, kind: str, theirs: np.ndarray, ours: np.ndarray) -> None:
+def _check_equal(what: str, kind: str, theirs: np.ndarray, ours: np.ndarray) -> None:
     different = ~np.isclose(theirs, ours, rtol=_TOLERANCE, atol=_TOLERANCE)
     if different.any():
         place = int(np.flatnonzero(different)[0])

@@ -79,8 +79,7 @@ class _Printer:
             names = [call.path] if call.is_single else [f"{call.path}.{item}" for item in range(len(call.results))]
         for value, wanted in zip(call.results, names, strict=True):
             self.name(value, wanted)
-        fields = call.converter.fields if call.is_neuron else ()
-        for value, field in zip(call.state_out, fields, strict=True):
+        for value, field in zip(call.state_out, call.fields, strict=True):
             self.name(value, f"{call.path}.{field}")
 
     def call(self, call: Call, indent: str) -> str:

@@ -72,7 +72,8 @@ class Call:
 
     `op` is the operation's name, or the class's; `args` and `kwargs` are what torch is called with, with values in the
     place of tensors. `state_in` and `state_out` are a neuron's state around the call: None in the place of a field, or
-    of all, is the state that it starts with by itself. Under `no_grad` no gradient passes.
+    of all, is the state that it starts with by itself; `fields` are the names of its parts. Under `no_grad` no gradient
+    passes.
     """
 
     op: str
@@ -85,13 +86,14 @@ class Call:
     line: str = ""
     shown: str = ""
     converter: Any = None
+    fields: tuple[str, ...] = ()
     state_in: tuple[Value | None, ...] | None = None
     state_out: tuple[Value, ...] = ()
     no_grad: bool = False
 
     @property
     def is_neuron(self) -> bool:
-        return self.converter is not None and bool(self.converter.fields)
+        return bool(self.fields)
 
     @property
     def name(self) -> str:

@@ -187,7 +187,7 @@ def _total(run: Run, number: int, position: int) -> int | None:
     """Which argument of a sum is its own value of the step before; None for other calls."""
     body = run.body(number)
     entry, arguments = body.entries[position], body.arguments[position]
-    if entry.leaf is not None or op_name(base_name(entry.target)) != "add" or len(entry.args) != 2 or entry.kwargs:
+    if entry.converter is not None or op_name(base_name(entry.target)) != "add" or len(entry.args) != 2 or entry.kwargs:
         return None
     own = BodyValue(position, 0, False)
     for place, argument in enumerate(arguments if len(arguments) == 2 else ()):

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from ..converters.layer import LayerConverter
+from ..converters.neuron import NeuronConverter
 from ..errors import RecordingError
 from ..ops import ELEMENTWISE, op_name
 from ..trace.tape import Entry, Ref, Tape, base_name, refs
@@ -177,7 +179,7 @@ class _Rolling:
         entry = steps[-1]
         steps[0] = _begun(self.commuted(steps[0], entry), entry)
         made = [outputs_of(each) for each in steps]
-        if entry.leaf is None and all(tape.is_constant(ref) for each in made for ref in each):
+        if entry.converter is None and all(tape.is_constant(ref) for each in made for ref in each):
             body.constants[position] = made
             body.entries.append(entry)
             body.arguments.append([])
@@ -312,7 +314,7 @@ def _aligned(steps: list[Entry]) -> list[list[Any]]:
 
 def _takes_none(entry: Entry) -> bool:
     """Whether a call takes None for the state that it starts with: a neuron, or a recurrent layer, whose is zeros."""
-    return entry.is_neuron or (entry.leaf is not None and "hx" in entry.leaf.inputs)
+    return entry.is_neuron or (isinstance(entry.converter, LayerConverter) and "hx" in entry.converter.inputs)
 
 
 def _begun(first: Entry, later: Entry) -> Entry:
@@ -331,17 +333,17 @@ def _begun(first: Entry, later: Entry) -> Entry:
 
 def _is_beginning(tape: Tape, entry: Entry) -> bool:
     """Whether a neuron is called with the state that it starts with: none, or zeros where that is the same."""
-    assert entry.leaf is not None
+    assert isinstance(entry.converter, NeuronConverter)
     if entry.state_in is None:
         return True
-    return entry.leaf.starts_at_zero(entry.target) and all(tape.is_zero(ref) for ref in entry.state_in)
+    return entry.converter.starts_at_zero(entry.target) and all(tape.is_zero(ref) for ref in entry.state_in)
 
 
 def _unbound(tape: Tape, segment: Segment) -> dict[int, tuple[Scanned, int]]:
     """The parts that a sequence was cut into before a segment, with where they begin."""
     found = {}
     for entry in tape.entries[: segment.start]:
-        name = op_name(base_name(entry.target)) if entry.leaf is None else ""
+        name = op_name(base_name(entry.target)) if entry.converter is None else ""
         if name not in ("unbind", "split", "chunk"):
             continue
         size = "split_size_or_sections" if name == "split" else "chunks"
@@ -370,7 +372,7 @@ def _time_read(
 ) -> tuple[Scanned, Any]:
     """A subscript that moves with the time step, and what is left of it without its time."""
     entry = steps[-1]
-    name = op_name(base_name(entry.target)) if entry.leaf is None else ""
+    name = op_name(base_name(entry.target)) if entry.converter is None else ""
     if name in ("getitem", "select", "narrow") and len(arguments) == 1 and isinstance(arguments[0], Invariant):
         base = arguments[0].ref
         found = _moving_index(name, steps, len(tape.shape(base)))
@@ -461,7 +463,7 @@ def _equal(a: Any, b: Any) -> bool:
 def _takes_numbers(entry: Entry, varying: dict[int, list[Any]]) -> bool:
     numbers = [value for values in varying.values() for value in values]
     plain = all(type(number) in (bool, int, float) for number in numbers)
-    return plain and entry.leaf is None and op_name(base_name(entry.target)) in ELEMENTWISE
+    return plain and entry.converter is None and op_name(base_name(entry.target)) in ELEMENTWISE
 
 
 def _with_numbers(entry: Entry, varying: dict[int, list[Any]]) -> Entry:
@@ -477,7 +479,7 @@ def _with_numbers(entry: Entry, varying: dict[int, list[Any]]) -> Entry:
 def _filled(tape: Tape, steps: list[Entry], varying: dict[int, list[Any]]) -> Write | None:
     """An index assignment that fills a tensor along an axis, one entry per time step."""
     entry = steps[-1]
-    if entry.leaf is not None or op_name(base_name(entry.target)) != "setitem" or len(varying) != 1:
+    if entry.converter is not None or op_name(base_name(entry.target)) != "setitem" or len(varying) != 1:
         return None
     shape = tape.shape(entry.args[0])
     found = moving_subscript([each.args[1] for each in steps], len(shape))
@@ -493,7 +495,7 @@ def _filled(tape: Tape, steps: list[Entry], varying: dict[int, list[Any]]) -> Wr
 def _grown(steps: list[Entry], arguments: list[Argument], position: int) -> Write | None:
     """A concatenation that makes a tensor longer at every time step."""
     entry = steps[-1]
-    if entry.leaf is not None or len(steps) < 2 or op_name(base_name(entry.target)) not in ("cat", "concat"):
+    if entry.converter is not None or len(steps) < 2 or op_name(base_name(entry.target)) not in ("cat", "concat"):
         return None
     own = LoopCarried(BodyValue(position, 0, False), (slots(steps[0])[0][0],))
     given = dict(zip(("tensors", "dim"), entry.args, strict=False)) | entry.kwargs

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..converters.layer import LayerConverter
 from ..ir.regions import Call, Entries, Invariant, Loop, Operand, Value, call_with_values
 from ..nodes.dropout import DRAWING
 from ..ops import ELEMENTWISE
@@ -99,7 +100,7 @@ def acts_on_steps(call: Call, rank: int, axis: int) -> bool:
         return False
     acts: Any
     if call.converter is not None:
-        acts = call.converter.acts_on
+        acts = call.converter.acts_on if isinstance(call.converter, LayerConverter) else None
     else:
         elementwise = call.op in ELEMENTWISE and call.op not in DRAWING
         acts = "elements" if elementwise else "last axis" if call.op == "linear" else None

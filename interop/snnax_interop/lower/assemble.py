@@ -32,6 +32,7 @@ from ..runtime.plan import (
 )
 from ..runtime.report import ConversionReport
 from ..trace.tape import Tape
+from .describe import caveats_of, converted_modules
 from .draft import GraphDraft
 from .loop_body import LoopBody
 from .lowering import Lowering, Region, check_outputs
@@ -44,13 +45,13 @@ def assemble(
     specs: tuple[InputSpec, ...],
     tape: Tape,
     outside: bool,
-    report: Callable[[tuple[PlannedLoop, ...]], ConversionReport],
+    report: Callable[..., ConversionReport],
     passes: Mapping[str, Any],
 ) -> Converted:
     """Put together what a program was lowered to.
 
     `run_in_float64` records the run of `tape` in float64; None where that does something else. `report` is made of the
-    finished loops.
+    finished loops, the converted modules and the caveats.
     """
     program = network.program
     keys = [key for region in network.regions for key in region.draft.inputs]
@@ -62,6 +63,7 @@ def assemble(
     after = assembly.straight_line(network.regions[-1])
     outputs = _Outputs(program, network)
     parameters, buffers, fixed = weights.arrays()
+    modules, caveats = converted_modules(network), caveats_of(network, tape.called)
     plan = ExecutionPlan(
         loops=loops,
         after=after,
@@ -78,7 +80,9 @@ def assemble(
         wide=dict(weights.wide),
         read=frozenset(weights.canonical[name] for name in tape.read),
         outside=outside,
-        report=report(loops),
+        modules=modules,
+        caveats=caveats,
+        report=report(loops, modules, caveats),
         passes=passes,
     )  # fmt: skip
     return Converted(parameters, buffers, plan, torch_dtype_name(torch.empty(0, dtype=network.dtype)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from snnax import snn
 
-from ..converters.leaf import Leaf
+from ..converters.layer import LayerConverter
 from ..errors import InteropError, RecordingError, UnsupportedModuleError
 from ..ir.regions import Call, Value
 from ..ir.sizes import Size
@@ -48,7 +48,7 @@ class CallLowering:
 
     # Modules
 
-    def _module(self, call: Call, converter: Leaf, scope: Scope, *, in_loop: bool) -> None:
+    def _module(self, call: Call, converter: LayerConverter, scope: Scope, *, in_loop: bool) -> None:
         filler = ArgumentLowering(call, scope, holds_arrays=False)
         args, kwargs = filler.arguments()
         signature = inspect.signature(converter.kind.forward)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..converters.context import Site
+from ..converters.context import ConversionContext
 from ..converters.parameters import Weights
 from ..converters.surrogates import Surrogates
 from ..ir.regions import Call, Value
@@ -47,17 +47,18 @@ class Layers:
         shape = self.shape(x)
         key = (call.path, shape, form)
         if key not in self.found:
-            site = Site(
-                call.path,
-                self.modules[call.path],
-                shape,
-                form,
-                self.dtype,
-                self.weights,
-                self.axis_name,
-                x.is_folded,
-                self.surrogates,
+            context = ConversionContext(
+                converter=call.converter,
+                path=call.path,
+                module=self.modules[call.path],
+                x_shape=shape,
+                form=form,
+                dtype=self.dtype,
+                weights=self.weights,
+                axis_name=self.axis_name,
+                folded=x.is_folded,
+                surrogates=self.surrogates,
             )
-            self.found[key] = call.converter.build(site.module, site)
+            self.found[key] = call.converter.build(context.module, context)
             self.built.append((call, self.found[key]))
         return self.found[key]

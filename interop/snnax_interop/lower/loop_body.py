@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from snnax import snn
 
-from ..converters.leaf import Leaf
+from ..converters.neuron import NeuronConverter
 from ..ir.regions import Call, Carried, Invariant, Loop, Scanned, Value
 from ..ir.sizes import Size
 from ..nodes.call import Form, call_of
@@ -22,7 +22,7 @@ class Stepped:
     """A neuron of a loop: its node, or the nodes of its state where it is stepped as a function."""
 
     path: str
-    converter: Leaf
+    converter: NeuronConverter
     out: Value
     states: tuple[Any, ...]
 

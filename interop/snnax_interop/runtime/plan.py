@@ -56,6 +56,31 @@ class Neuron:
     batch_axis: int | None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvertedModule:
+    """A module that a native layer stands for.
+
+    - `path`; `framework` and `kind`: the name of its framework and of its class.
+    - `layer`: the name of what it became.
+    - `options`: all options of a neuron by name, as JSON has them. Layers have theirs in the code that builds them.
+    - `shown`: what is not at its default, as text.
+    - `restarts`: whether it is a neuron that starts anew at every time step.
+    """
+
+    path: str
+    framework: str
+    kind: str
+    layer: str
+    options: Mapping[str, Any]
+    shown: tuple[str, ...]
+    restarts: bool
+
+    @property
+    def source(self) -> str:
+        """The class with its framework."""
+        return f"{self.framework}.{self.kind}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Out:
     """In the structure of the outputs: output number `number`, as a list over time where `listed`."""
@@ -172,6 +197,7 @@ class ExecutionPlan:
     `length` is the input and its axis that say how long the network runs; None where it runs as long as it always does.
     `fixed` holds values that are no array of the network, `wide` those that float64 knows more exactly. `read` are the
     parameters and buffers that `forward` has looked into in Python, so that their values are in the network itself.
+    `modules` are those that were taken whole, `caveats` what modules do against expectation, by path.
     `passes` holds what each pass of the conversion returned, by its name; they refer to the torch network's functions
     and are left behind when the plan is pickled.
     """
@@ -189,6 +215,8 @@ class ExecutionPlan:
     wide: Mapping[str, np.ndarray]
     read: frozenset[str]
     outside: bool
+    modules: tuple[ConvertedModule, ...]
+    caveats: Mapping[str, str]
     report: ConversionReport
     passes: Mapping[str, Program | Refusal]
 

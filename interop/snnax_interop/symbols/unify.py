@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..converters.neuron import NeuronConverter
 from ..errors import InteropError, LengthError, RecordingError
 from ..ir.formulas import StepTable, fit_steps
 from ..ir.program import Program
@@ -62,7 +63,7 @@ class _Entries:
 
     @property
     def op(self) -> str:
-        return "" if self.given.leaf is not None else op_name(base_name(self.given.target))
+        return "" if self.given.converter is not None else op_name(base_name(self.given.target))
 
     @property
     def all(self) -> tuple[Entry, Entry, Entry]:
@@ -136,7 +137,7 @@ class _Unifier:
     def is_folded_away(self, entries: _Entries) -> bool:
         """Whether all that a call makes is constant."""
         made = entries.results()
-        return entries.given.leaf is None and all(self.is_constant(ref, there) for ref, there in made)
+        return entries.given.converter is None and all(self.is_constant(ref, there) for ref, there in made)
 
     def entries(self, index: int) -> _Entries:
         """A call outside of all segments, in all runs."""
@@ -378,9 +379,9 @@ class _Unifier:
             if not error.path and entry.line and entry.line not in str(error):
                 raise type(error)(f"{error}\n  {entry.line}", path=entry.path) from error
             raise
-        leaf = entry.leaf
+        converter = entry.converter
         return Call(
-            op=entries.op if leaf is None else leaf.kind.__name__,
+            op=entries.op if converter is None else converter.kind.__name__,
             target=entry.target,
             args=args,
             kwargs=kwargs,
@@ -388,8 +389,9 @@ class _Unifier:
             is_single=isinstance(entry.result, Ref),
             path=entry.path,
             line=entry.line,
-            shown="" if leaf is not None else function_name(entry.target),
-            converter=leaf,
+            shown="" if converter is not None else function_name(entry.target),
+            converter=converter,
+            fields=converter.fields if isinstance(converter, NeuronConverter) else (),
             no_grad=entry.no_grad,
         )
 

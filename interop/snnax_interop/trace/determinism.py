@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..converters.leaf import Registry
+from ..converters.registry import Registry
 from ..errors import RecordingError
 from .isolation import advance_random_numbers, preserved_random_numbers
 from .recorder import record, run_once
@@ -82,10 +82,10 @@ def _varies(what: str, line: str) -> RecordingError:
 
 
 def _kept(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
-    """What forward could write on the modules that it runs through, by name; leaves look after themselves."""
+    """What forward could write on the modules that it runs through, by name; converters look after theirs."""
     found = {}
     for path, child in module.named_modules():
-        if type(child) not in registry.leaves:
+        if type(child) not in registry.converters:
             values = {key: value for key, value in child.__dict__.items() if not key.startswith("_")} | child._buffers
             for key, value in values.items():
                 found[f"{path}.{key}" if path else key] = (value, _content(value))

@@ -8,7 +8,7 @@ import torch
 
 from ..converters.arrays import is_held
 from ..converters.hooks import refuse_unseen
-from ..converters.leaf import Registry
+from ..converters.registry import Registry
 from ..converters.surrogates import Surrogates
 from ..errors import TransferError
 from .recorder import record

@@ -1,7 +1,7 @@
 """A tape of one real run of a torch module.
 
-The module runs once on real tensors; every call of a leaf module (a registered class, opaque) and every tensor function
-outside of leaf modules is written down with the identities of its tensors. Python control flow just happens. What the
+The module runs once on real tensors; every call of a module whose class has a converter, and every tensor function
+outside of these modules is written down with the identities of its tensors. Python control flow just happens. What the
 tape could not reproduce on other inputs is refused while it is recorded: values that steer Python, random numbers,
 writes into shared memory.
 """
@@ -19,7 +19,11 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from ..converters.leaf import FoldedCall, Leaf, NeuronCall, Registry, SequenceCall
+from ..converters.base import Converter, ModuleCall, StepConverter
+from ..converters.layer import LayerConverter
+from ..converters.neuron import NeuronCall, NeuronConverter, neuron_of
+from ..converters.registry import Registry
+from ..converters.sequence import FoldedCall, SequenceCall
 from ..errors import RecordingError, UnsupportedModuleError
 from ..nodes.dropout import DRAWING
 from . import caller_loop
@@ -43,7 +47,7 @@ class _Functions(TorchFunctionMode):
         self.recorder = recorder
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if self.recorder.paused:  # most calls are made inside of leaf modules
+        if self.recorder.paused:  # most calls are made inside of converted modules
             return func(*args, **(kwargs or {}))
         return self.recorder.call_function(func, args, kwargs or {})
 
@@ -70,12 +74,12 @@ class _Recorder:
         self.whole: set[int] = set()  # what layers over whole sequences have made, by identity
         self.draws = False
         self.functions: dict[Any, CustomFunction] = {}
-        self.stack: list[tuple[torch.nn.Module, Leaf | None, Any]] = []
+        self.stack: list[tuple[torch.nn.Module, Converter | None, Any]] = []
         self.root = root
         self.frames: dict[int, tuple[FrameType, int]] = {}
         self.beginnings: dict[int, Any] = {}
         self.continues: dict[str, bool] = {}
-        self.paused = 0  # inside a leaf module, and in the recorder itself
+        self.paused = 0  # inside a module that is converted as a whole, and in the recorder itself
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
             if id(tensor) not in self.refs:
                 ref = self.new(tensor)
@@ -154,7 +158,7 @@ class _Recorder:
                 # A frame that is kept cannot give its id to another one.
                 _, activation = self.frames.setdefault(id(frame), (frame, len(self.frames)))
                 frames.append(Frame(activation, code, instruction(code, frame.f_lasti)))
-                if not shown and name not in (*_OWN, *_LIBRARIES):
+                if not shown and name not in (*_OWN, *self.registry.libraries):
                     text = linecache.getline(code.co_filename, frame.f_lineno).strip()
                     shown = f"{code.co_filename}:{frame.f_lineno}: {text}"
             frame = frame.f_back
@@ -223,18 +227,20 @@ class _Recorder:
         self.add(function, self.current_path(), before, outcome)
         return result
 
-    def add(self, target: Any, path: str, before: Any, outcome: Any, leaf: Leaf | None = None, **extra: Any) -> None:
+    def add(
+        self, target: Any, path: str, before: Any, outcome: Any, converter: StepConverter | None = None, **extra: Any
+    ) -> None:
         result = self.replace(outcome)
         args, kwargs = before
         no_grad = not torch.is_grad_enabled()
-        entry = Entry(target, path, args, kwargs, result, self.here(), no_grad=no_grad, leaf=leaf, **extra)
+        entry = Entry(target, path, args, kwargs, result, self.here(), no_grad=no_grad, converter=converter, **extra)
         self.entries.append(entry)
         given = {ref.index for ref in refs((args, kwargs, entry.state_in))}
         made = {ref.index for ref in entry.made}
         if not entry.constant and given & self.dependent:
             self.dependent |= made
-        # What a leaf makes depends on its parameters.
-        if leaf is not None or (not entry.constant and given & self.parametric):
+        # What a module makes depends on its parameters.
+        if converter is not None or (not entry.constant and given & self.parametric):
             self.parametric |= made
         for index in made - self.dependent - self.parametric:
             self.constant(Ref(index))
@@ -245,7 +251,7 @@ class _Recorder:
         for entry in reversed(self.entries) if wanted else ():
             if not entry.constant and any(ref.index in wanted for ref in entry.made):
                 wanted |= {ref.index for ref in refs((entry.args, entry.kwargs, entry.state_in))}
-                if entry.leaf is not None:
+                if entry.converter is not None:
                     found |= {name for name in self.names.values() if name.startswith(f"{entry.path}.")}
         return frozenset(found | {self.names[index] for index in wanted if index in self.names})
 
@@ -320,7 +326,7 @@ class _Recorder:
     # Modules
 
     def enter(self, module: torch.nn.Module, args: Any) -> None:
-        leaf = None
+        converter = None
         if not self.paused:
             path = self.paths.get(id(module))
             self.called.add(path or "")
@@ -329,17 +335,19 @@ class _Recorder:
                     f"a {type(module).__name__} that is no submodule of the network is called; make it an attribute",
                     path=self.current_path(),
                 )
-            leaf = self.registry.find(module, path)
-            self.check_settings(module, leaf)
-            leaf = None if leaf is not None and leaf.step is not None else leaf
-        state = leaf.read_state(module) if leaf is not None and leaf.read_state is not None else None
-        self.stack.append((module, leaf, (state, torch.random.get_rng_state() if leaf is not None else None)))
-        self.paused += leaf is not None
+            converter = self.registry.find(module, path)
+            self.check_settings(module, converter)
+        neuron = neuron_of(converter)
+        if neuron is not None and neuron.attributes is not None:
+            converter = neuron = None  # its forward is recorded
+        state = None if neuron is None or neuron.memory is None else neuron.memory.read(module)
+        self.stack.append((module, converter, (state, None if converter is None else torch.random.get_rng_state())))
+        self.paused += converter is not None
 
-    def check_settings(self, module: torch.nn.Module, leaf: Leaf | None) -> None:
+    def check_settings(self, module: torch.nn.Module, converter: Converter | None) -> None:
         """Refuse a module whose options or parameters forward has set: they are taken from it as it is given."""
         before, now = self.settings[id(module)], settings_of(module, self.registry)
-        for name in before if leaf is not None else ():
+        for name in before if converter is not None else ():
             if before[name] is not now[name]:
                 path = self.paths[id(module)]
                 raise self.refuse(
@@ -350,49 +358,50 @@ class _Recorder:
                 )
 
     def leave(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        entered, leaf, (state, random_state) = self.stack.pop()
+        entered, converter, (state, random_state) = self.stack.pop()
         assert entered is module
-        if leaf is None:
+        if converter is None:
             return
         path = self.paths[id(module)]
-        self.check_random(random_state, type(module).__name__, path, allowed=leaf.draws)
-        if leaf.split_call is not None and path not in self.continues:
+        step = converter.at_one_step
+        draws = isinstance(converter, LayerConverter) and converter.draws
+        self.check_random(random_state, type(module).__name__, path, allowed=draws)
+        if isinstance(step, NeuronConverter) and path not in self.continues:
             alone = len(leaves_of((args, kwargs), torch.Tensor)) == 1
             began = state is not None and all(map(operator.is_, state, self.beginnings[id(module)]))
             self.continues[path] = alone and began
-        split = leaf.split_sequence
-        call = None if split is None else split(module, args, kwargs, state, result)
+        call = converter.split(module, ModuleCall(args=args, kwargs=kwargs, kept=state, result=result))
         if isinstance(call, FoldedCall):
             self.add_folded(module, path, call)
-        elif call is not None:
+        elif isinstance(call, SequenceCall):
             self.add_sequence(path, call)
-        elif leaf.split_call is None:
-            self.add_layer(module, path, leaf, args, kwargs, result)
+        elif isinstance(call, NeuronCall):
+            self.add_neuron(module, path, step, call)
         else:
-            self.add_neuron(module, path, leaf, leaf.split_call(module, args, kwargs, state, result))
+            self.add_layer(module, path, step, args, kwargs, result)
         self.paused -= 1
 
-    def stepped(self, module: Any, leaf: Leaf, step: Callable[..., Any]) -> Callable[..., Any]:
+    def stepped(self, module: Any, converter: NeuronConverter, step: Callable[..., Any]) -> Callable[..., Any]:
         """The function of one time step of a neuron, whose calls are written down."""
 
         def call(*args: Any) -> Any:
             self.paused += 1
             result = step(*args)
-            assert leaf.split_call is not None
-            found = leaf.split_call(module, args, {}, None, result)
+            found = converter.split(module, ModuleCall(args=args, kwargs={}, kept=None, result=result))
             if id(module) in self.fresh:
                 found = dataclasses.replace(found, state_in=None)
             self.fresh.discard(id(module))
-            self.add_neuron(module, self.paths[id(module)], leaf, found)
+            self.add_neuron(module, self.paths[id(module)], converter, found)
             self.paused -= 1
             return result
 
         return call
 
-    def started(self, module: Any, leaf: Leaf, start: Callable[..., Any]) -> Callable[..., Any]:
+    def started(self, module: Any, converter: NeuronConverter, start: Callable[..., Any]) -> Callable[..., Any]:
         """The function that makes the first state of a neuron."""
 
-        if not leaf.starts_itself(module):
+        assert converter.attributes is not None
+        if not converter.attributes.starts_itself(module):
             return start
 
         def call(*args: Any) -> Any:
@@ -405,7 +414,9 @@ class _Recorder:
 
         return call
 
-    def add_layer(self, module: Any, path: str, leaf: Leaf, args: Any, kwargs: Any, result: Any) -> None:
+    def add_layer(
+        self, module: Any, path: str, converter: StepConverter | None, args: Any, kwargs: Any, result: Any
+    ) -> None:
         given = leaves_of((args, kwargs), torch.Tensor)
         produced = leaves_of(result, torch.Tensor)
         before = self.replace((args, kwargs))
@@ -416,7 +427,7 @@ class _Recorder:
             if any(tensor is x for x in given):
                 self.check_write(tensor, type(module).__name__)
             self.new(tensor)
-        self.add(module, path, before, result, leaf=leaf)
+        self.add(module, path, before, result, converter=converter)
 
     def add_sequence(self, path: str, call: SequenceCall) -> None:
         """A call on a whole sequence as the loop over time that it stands for."""
@@ -440,9 +451,8 @@ class _Recorder:
                 state_out = tuple(map(self.ref, after))
                 where = ".".join(filter(None, (path, part.name)))
                 self.called.add(where)
-                self.add(
-                    part.module, where, before, value, leaf=part.leaf, state_in=state_in, state_out=state_out
-                )  # fmt: skip
+                state = {"state_in": state_in, "state_out": state_out}
+                self.add(part.module, where, before, value, converter=part.converter, **state)
                 if after:
                     states.append(state_out)
                     self.fired |= {ref.index for ref in self.entries[-1].made}
@@ -461,12 +471,12 @@ class _Recorder:
         self.add(torch.flatten, path, before, flat)
         before = self.replace(((flat,), {}))
         self.new(out)
-        self.add(module, path, before, out, leaf=call.leaf)
+        self.add(module, path, before, out, converter=call.converter)
         before = self.replace(((out, 0, tuple(call.x.shape[:2])), {}))
         self.new(call.result)
         self.add(torch.Tensor.unflatten, path, before, call.result)
 
-    def add_neuron(self, module: Any, path: str, leaf: Leaf, call: NeuronCall) -> None:
+    def add_neuron(self, module: Any, path: str, converter: StepConverter | None, call: NeuronCall) -> None:
         x = call.x
         if call.weights is not None:
             x = torch.nn.functional.linear(call.x, call.weights)
@@ -478,7 +488,7 @@ class _Recorder:
         for tensor in (call.out, *call.state_out):
             self.new(tensor)
         state_out = tuple(self.ref(tensor) for tensor in call.state_out)
-        self.add(module, path, before, call.out, leaf=leaf, state_in=state_in, state_out=state_out)
+        self.add(module, path, before, call.out, converter=converter, state_in=state_in, state_out=state_out)
         self.fired |= {ref.index for ref in self.entries[-1].made}
 
 
@@ -501,11 +511,11 @@ def _step(series: Any, step: int) -> torch.Tensor:
 
 def settings_of(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
     """The options and parameters of a module that is converted as a whole."""
-    leaf = registry.leaves.get(type(module))
-    if leaf is None:
+    converter = registry.converters.get(type(module))
+    if converter is None:
         return {}
-    names = [name for name in leaf.options if name not in leaf.free]
-    options = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    options = converter.kept_options(module).items()
+    options = {name: value for name, value in options if name not in converter.may_change}
     # What a class computes is a new object at every look: methods, properties that are tensors.
     kept = {name: value for name, value in options.items() if not hasattr(type(module), name) or type(value) is str}
     return {**kept, **module._parameters}
@@ -513,7 +523,6 @@ def settings_of(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
 
 # Packages whose frames are between the user's code and a call; jaxtyping wraps the functions here when it checks types.
 _OWN = ("snnax_interop", "jaxtyping")
-_LIBRARIES = ("torch", "snntorch", "norse", "spikingjelly")
 # Where every module is called; its loops run over hooks.
 _MODULE_CALL = ("torch.nn.modules.module",)
 
@@ -558,14 +567,16 @@ def run_once(
         input_refs = tuple(recorder.new(tensor) for tensor in inputs)
         recorder.dependent.update(ref.index for ref in input_refs)
         registry.reset_states(module)
-        neurons = [(child, leaf.read_state) for child, leaf in registry.neurons(module) if leaf.read_state is not None]
+        found = registry.neurons(module)
+        neurons = [(child, converter.memory.read) for child, converter in found if converter.memory is not None]
         recorder.beginnings = {id(child): read(child) for child, read in neurons}
-        for child, leaf in registry.neurons(module):
-            if leaf.step is not None and leaf.start is not None:
-                for name, watched in ((leaf.start, recorder.started), (leaf.step, recorder.stepped)):
+        for child, converter in found:
+            names = converter.attributes
+            if names is not None:
+                for name, watched in ((names.start, recorder.started), (names.step, recorder.stepped)):
                     function = getattr(child, name)
                     stack.callback(setattr, child, name, function)
-                    setattr(child, name, watched(child, leaf, function))
+                    setattr(child, name, watched(child, converter, function))
         before = hooks.register_module_forward_pre_hook(recorder.enter)
         stack.callback(before.remove)
         after = hooks.register_module_forward_hook(

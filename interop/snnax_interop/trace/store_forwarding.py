@@ -27,7 +27,7 @@ def forwarded(tape: Tape) -> Tape:
     entries, tensors, shapes = [], list(tape.tensors), list(tape.shapes)
     for given in tape.entries:
         entry = with_values(given, values)
-        name = op_name(base_name(entry.target)) if entry.leaf is None else ""
+        name = op_name(base_name(entry.target)) if entry.converter is None else ""
         if name == "setitem":
             filling = _filled(tape, entry, fillings)
             if filling is not None and isinstance(entry.result, Ref):

@@ -10,7 +10,8 @@ import torch
 from torch.overrides import resolve_name
 from torch.utils import _pytree as pytree
 
-from ..converters.leaf import Leaf
+from ..converters.base import StepConverter
+from ..converters.neuron import NeuronConverter
 from ..ops import op_name
 
 
@@ -52,7 +53,7 @@ class Place:
 
 @dataclasses.dataclass
 class Entry:
-    """One call: of a leaf module (`leaf` is set) or of a tensor function.
+    """One call: of a module that is converted as a whole (`converter` is set) or of a tensor function.
 
     `args`, `kwargs` and `result` are the call's own structures with `Ref` in the place of tensors. `state_in` and
     `state_out` hold the state of a neuron around the call; None in `state_in` is the layer's own initial state.
@@ -64,7 +65,7 @@ class Entry:
     kwargs: dict[str, Any]
     result: Any
     place: Place
-    leaf: Leaf | None = None
+    converter: StepConverter | None = None
     state_in: tuple[Ref, ...] | None = None
     state_out: tuple[Ref, ...] = ()
     no_grad: bool = False
@@ -72,7 +73,7 @@ class Entry:
     @property
     def constant(self) -> bool:
         """Whether the result is the same whatever the values of the arguments are."""
-        return self.leaf is None and getattr(self.target, "__name__", "") in CONSTANT_FUNCTIONS
+        return self.converter is None and getattr(self.target, "__name__", "") in CONSTANT_FUNCTIONS
 
     @property
     def signature(self) -> tuple[Any, ...]:
@@ -82,7 +83,7 @@ class Entry:
     @property
     def kind(self) -> tuple[str, bool]:
         """Which module is called, or which operation: `total += x` is `0 + x` at first, and in place from then on."""
-        is_module = self.leaf is not None
+        is_module = self.converter is not None
         return (self.path if is_module else op_name(base_name(self.target)) or function_name(self.target), is_module)
 
     @property
@@ -97,12 +98,12 @@ class Entry:
 
     @property
     def is_neuron(self) -> bool:
-        return self.leaf is not None and bool(self.leaf.fields)
+        return isinstance(self.converter, NeuronConverter)
 
     @property
     def name(self) -> str:
         """The module path, or the function's name."""
-        return self.path if self.leaf is not None else function_name(self.target)
+        return self.path if self.converter is not None else function_name(self.target)
 
 
 @dataclasses.dataclass

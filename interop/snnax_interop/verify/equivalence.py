@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..converters.leaf import Leaf
+from ..converters.neuron import NeuronConverter
 from ..errors import EquivalenceError
 from ..frameworks import registry_for
 from ..nodes.dropout import DRAWING
@@ -26,7 +26,7 @@ from ..trace.autograd_functions import makes_spikes
 from ..trace.caller_loop import outside_call
 from ..trace.isolation import preserved
 from ..trace.recorder import record
-from ..trace.tape import Entry, Tape
+from ..trace.tape import Entry, Ref, Tape
 from ..trace.unwrap import eager
 
 
@@ -187,7 +187,7 @@ def _alone(
     except Exception as error:  # whatever user code raises on a batch size that it was not written for
         return f"raises {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     for (name, ref), (_, found) in zip(structure_leaves(tape.result), structure_leaves(result), strict=False):
-        if hasattr(ref, "index") and isinstance(found, torch.Tensor):
+        if isinstance(ref, Ref) and isinstance(found, torch.Tensor):
             several = tape.tensors[ref.index].detach()
             sizes = zip(several.shape, found.shape, strict=False)
             changed = [axis for axis, (size, size_alone) in enumerate(sizes) if size != size_alone]
@@ -229,15 +229,15 @@ def _neuron_calls(tape: Tape, converted: Converted, arrays: tuple) -> dict[str, 
     return calls
 
 
-def _leaf(entry: Entry) -> Leaf:
-    assert entry.leaf is not None
-    return entry.leaf
+def _neuron(entry: Entry) -> NeuronConverter:
+    assert isinstance(entry.converter, NeuronConverter)
+    return entry.converter
 
 
 def _count_spikes(calls: dict[str, list[Entry]], tape: Tape) -> dict[str, int]:
     counted = {}
     for path, entries in calls.items():
-        if _leaf(entries[0]).spikes:
+        if _neuron(entries[0]).spikes:
             counted[path] = sum(int((tape.tensors[entry.result.index] != 0).sum()) for entry in entries)
     for entry in tape.entries:
         if makes_spikes(entry):
@@ -251,7 +251,7 @@ def _compare_spikes(calls: dict[str, list[Entry]], tape: Tape, spikes: dict[str,
     for path, entries in calls.items():
         expected = np.stack([_numpy(tape.tensors[entry.result.index]) for entry in entries])
         found = np.asarray(spikes[path])
-        if not _leaf(entries[0]).spikes:
+        if not _neuron(entries[0]).spikes:
             comparisons.append(_compare("membrane", path, expected, found, VALUE_TOLERANCE))
             continue
         comparison = _compare("spikes", path, expected, found, 0.0)
@@ -268,7 +268,7 @@ def _compare_states(calls: dict[str, list[Entry]], tape: Tape, states: dict[str,
     comparisons = []
     for path, entries in calls.items():
         last = entries[-1]
-        for field, ref in zip(_leaf(last).fields, last.state_out, strict=True):
+        for field, ref in zip(_neuron(last).fields, last.state_out, strict=True):
             expected, found = _numpy(tape.tensors[ref.index]), np.asarray(states[path][field])
             comparisons.append(_compare("final state", f"{path}.{field}", expected, found, VALUE_TOLERANCE))
     return comparisons
@@ -277,7 +277,7 @@ def _compare_states(calls: dict[str, list[Entry]], tape: Tape, states: dict[str,
 def _compare_trees(kind: str, expected: list, found: list, tape: Tape) -> list[Comparison]:
     comparisons = []
     for (name, value), (_, other) in zip(expected, found, strict=True):
-        if hasattr(value, "index"):
+        if isinstance(value, Ref):
             comparisons.append(
                 _compare(kind, name, _numpy(tape.tensors[value.index]), np.asarray(other), VALUE_TOLERANCE)
             )
@@ -339,7 +339,7 @@ def _compare_gradients(
     converted: Converted, module: torch.nn.Module, tape: Tape, weights: list[Any], model: Converted, arrays: tuple
 ) -> tuple[list, bool]:
     """Gradients of the sum of all floating outputs, each weighted by `weights`, with those that JAX found."""
-    tensors = [tape.tensors[leaf.index] for _, leaf in structure_leaves(tape.result) if hasattr(leaf, "index")]
+    tensors = [tape.tensors[leaf.index] for _, leaf in structure_leaves(tape.result) if isinstance(leaf, Ref)]
     terms = [
         (tensor * torch.from_numpy(np.array(weight))).sum()
         for tensor, weight in zip(tensors, weights, strict=True)

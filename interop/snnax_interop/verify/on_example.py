@@ -24,9 +24,8 @@ def verify(converted: Converted, example: Example) -> Converted:
             f"the conversion differs from the module on the example, or on other values; please report this\n{checked}",
             report=checked,
         )
-    for row in (*converted.report.containers, *converted.report.modules):
-        if row.surprise:
-            warnings.warn(f"at '{row.path}': {row.surprise}", UserWarning, stacklevel=4)
+    for path, caveat in converted.plan.caveats.items():
+        warnings.warn(f"at '{path}': {caveat}", UserWarning, stacklevel=4)
     return converted.with_verification(str(checked))
 
 

@@ -28,7 +28,7 @@ from snnax_interop import (
     state_dict,
     to_jax,
 )
-from snnax_interop.frameworks.norse import LEAVES
+from snnax_interop.frameworks.norse import FRAMEWORK
 
 
 N, INPUTS = 6, 5
@@ -271,7 +271,7 @@ NATIVE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", LEAVES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", FRAMEWORK.converters, ids=lambda kind: kind.__name__)
 def test_every_class_becomes_a_neuron(kind):
     name = next(name for name in CASES if name.split()[0] == kind.__name__)
     wanted = NATIVE.get(kind, snn.Recurrent if "Recurrent" in kind.__name__ else None)
@@ -282,7 +282,7 @@ def test_every_class_becomes_a_neuron(kind):
 # The option tables
 
 
-@pytest.mark.parametrize("kind", LEAVES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", FRAMEWORK.converters, ids=lambda kind: kind.__name__)
 def test_every_constructor_option_is_dealt_with(kind):
     base = next((base for base in kind.__mro__ if base.__module__ == bases.__name__), None)
     names = set(inspect.signature(kind).parameters) | set(inspect.signature(base or kind).parameters)
@@ -290,7 +290,7 @@ def test_every_constructor_option_is_dealt_with(kind):
     handed_on = {"activation", "state_fallback", "activation_sparse", "args", "kwargs"}
     if "spiking_method" in names:
         handed_on.add("p")
-    assert set(LEAVES[kind].options) == names - handed_on
+    assert set(FRAMEWORK.converters[kind].options) == names - handed_on
 
 
 FIELDS = {
@@ -328,7 +328,7 @@ REFUSED = {
 
 def test_every_public_module_is_a_neuron_or_recorded_or_refused():
     public = {name for name, value in vars(norse).items() if inspect.isclass(value) and issubclass(value, nn.Module)}
-    assert public - {kind.__name__ for kind in LEAVES} - RECORDED - REFUSED == set()
+    assert public - {kind.__name__ for kind in FRAMEWORK.converters} - RECORDED - REFUSED == set()
 
 
 # States

@@ -12,7 +12,7 @@ from snntorch import surrogate
 from torch import nn
 
 from snnax_interop import UnsupportedModuleError, UnsupportedOptionError, from_torch, to_jax
-from snnax_interop.frameworks.snntorch import LEAVES
+from snnax_interop.frameworks.snntorch import FRAMEWORK
 
 
 NEURONS = 6
@@ -58,7 +58,7 @@ def refuse(neuron: nn.Module, match: str, error: type = UnsupportedOptionError, 
 
 
 def test_every_constructor_option_is_dealt_with():
-    assert set(LEAVES[snntorch.Leaky].options) == set(inspect.signature(snntorch.Leaky).parameters)
+    assert set(FRAMEWORK.converters[snntorch.Leaky].options) == set(inspect.signature(snntorch.Leaky).parameters)
 
 
 @pytest.mark.parametrize("learn", [False, True], ids=["constant", "learned"])

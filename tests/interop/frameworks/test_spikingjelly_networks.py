@@ -352,7 +352,7 @@ def test_the_layers_with_a_step_mode(dims, mode):
 
 def test_all_layers_with_a_step_mode_are_tested():
     tested = {type(each) for dims in (1, 2, 3) for each in layers(dims)}
-    assert set(_layers.LEAVES) - tested == {layer.Dropout, layer.Dropout2d}
+    assert set(_layers.CONVERTERS) - tested == {layer.Dropout, layer.Dropout2d}
 
 
 # Refusals

@@ -28,9 +28,10 @@ from snnax_interop import (
     state_dict,
     to_jax,
 )
-from snnax_interop.converters.context import Site
+from snnax_interop.converters.context import ConversionContext
+from snnax_interop.converters.neuron import neuron_of
 from snnax_interop.converters.parameters import Weights
-from snnax_interop.frameworks.spikingjelly import LEAVES, RECORDED
+from snnax_interop.frameworks.spikingjelly import FRAMEWORK
 from snnax_interop.nodes.call import Form
 
 
@@ -194,7 +195,7 @@ def test_spikes_states_and_gradients_are_those_of_spikingjelly(name):
     assert not report.silent
     assert bool(report.spikes) == case.spikes
     states = [each.name for each in report.comparisons if each.kind == "final state"]
-    assert states == [f"neuron.{field}" for field in LEAVES[case.kind].fields]
+    assert states == [f"neuron.{field}" for field in neuron_of(FRAMEWORK.converters[case.kind]).fields]
 
 
 @by_case
@@ -297,8 +298,17 @@ def test_a_surrogate_has_the_spikes_and_the_slopes_of_spikingjelly(name):
     (slopes,) = torch.autograd.grad(spikes.sum(), x)
     with jax.enable_x64(True):
         given = jnp.asarray(distances)
-        site = Site("", module, given.shape, Form(), torch.float64, Weights(module))
-        found, pull = jax.vjp(LEAVES[type(module)].build(module, site), given)
+        converter = FRAMEWORK.converters[type(module)]
+        context = ConversionContext(
+            converter=converter,
+            path="",
+            module=module,
+            x_shape=given.shape,
+            form=Form(),
+            dtype=torch.float64,
+            weights=Weights(module),
+        )
+        found, pull = jax.vjp(converter.build(module, context), given)
         (ours,) = pull(jnp.ones_like(given))
     np.testing.assert_array_equal(found, spikes.detach().numpy())
     np.testing.assert_allclose(ours, slopes.numpy(), rtol=1e-12, atol=1e-15)
@@ -374,9 +384,9 @@ def test_a_surrogate_that_the_user_names_is_taken_and_compared(function):
 # The option tables
 
 
-@pytest.mark.parametrize("kind", LEAVES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", FRAMEWORK.converters, ids=lambda kind: kind.__name__)
 def test_every_constructor_option_is_dealt_with(kind):
-    assert set(LEAVES[kind].options) == set(inspect.signature(kind).parameters)
+    assert set(FRAMEWORK.converters[kind].options) == set(inspect.signature(kind).parameters)
 
 
 BASE = "a base class"
@@ -425,7 +435,7 @@ MODULES = (neuron, layer, surrogate)
 
 
 def is_converted(kind: type) -> bool:
-    return kind in LEAVES or any(each.takes(kind) for each in RECORDED)
+    return kind in FRAMEWORK.converters or FRAMEWORK.recorded.takes(kind)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])

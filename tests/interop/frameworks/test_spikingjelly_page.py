@@ -6,7 +6,7 @@ import pytest
 from helpers.pages import DOCS, assert_the_network_by_hand_is_the_converted_one, run_page
 
 from snnax import snn
-from snnax_interop.frameworks.spikingjelly import LEAVES, _containers, _surrogates
+from snnax_interop.frameworks.spikingjelly import FRAMEWORK, _containers, _surrogates
 
 
 PAGE = DOCS / "coming_from_spikingjelly.md"
@@ -29,8 +29,8 @@ def test_the_network_by_hand_is_the_converted_one(page):
 
 def test_every_neuron_and_name_is_on_the_page():
     text = PAGE.read_text()
-    named = {kind.__name__ for kind in [*LEAVES, *_containers._RECORDED] if ".neuron." in kind.__module__}
+    named = {kind.__name__ for kind in [*FRAMEWORK.converters, *_containers._RECORDED] if ".neuron." in kind.__module__}
     assert {name for name in named if f"`{name}" not in text} == set()
-    assert all(".surrogate" in kind.__module__ for kind in _surrogates.LEAVES)
+    assert all(".surrogate" in kind.__module__ for kind in _surrogates.CONVERTERS)
     for name in set(re.findall(r"`snn\.([A-Za-z]+)", text)):
         assert hasattr(snn, name), name

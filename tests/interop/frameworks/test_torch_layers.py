@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from snnax_interop import RecordingError, UnsupportedModuleError, UnsupportedOptionError, from_torch
-from snnax_interop.frameworks.pytorch import LEAVES
+from snnax_interop.frameworks.pytorch import LAYERS
 
 
 BATCH, STEPS = 2, 5
@@ -251,19 +251,19 @@ def shown(row):
 
 
 def test_every_layer_that_is_taken_has_a_row():
-    assert {kind for kind, *_ in [*ROWS, *SEVERAL]} == set(LEAVES)
+    assert {kind for kind, *_ in [*ROWS, *SEVERAL]} == set(LAYERS)
 
 
-@pytest.mark.parametrize("leaf", LEAVES.values(), ids=lambda leaf: leaf.kind.__name__)
-def test_the_options_and_inputs_are_those_of_the_installed_class(leaf):
-    options = set(inspect.signature(leaf.kind).parameters)
-    if issubclass(leaf.kind, nn.RNNBase):
+@pytest.mark.parametrize("converter", LAYERS.values(), ids=lambda converter: converter.kind.__name__)
+def test_the_options_and_inputs_are_those_of_the_installed_class(converter):
+    options = set(inspect.signature(converter.kind).parameters)
+    if issubclass(converter.kind, nn.RNNBase):
         options = {*inspect.signature(nn.RNNBase).parameters} - {"mode"}
-        options = options - {"proj_size"} | ({"nonlinearity"} if leaf.kind is nn.RNN else set())
-        options |= {"proj_size"} if leaf.kind is nn.LSTM else set()
-    assert set(leaf.options) == options - {"device", "dtype", "args", "kwargs"}
-    refused = ["output_size"] if "ConvTranspose" in leaf.kind.__name__ else []
-    assert len(leaf.inputs) == len(inspect.signature(leaf.kind.forward).parameters) - 1 - len(refused)
+        options = options - {"proj_size"} | ({"nonlinearity"} if converter.kind is nn.RNN else set())
+        options |= {"proj_size"} if converter.kind is nn.LSTM else set()
+    assert set(converter.options) == options - {"device", "dtype", "args", "kwargs"}
+    refused = ["output_size"] if "ConvTranspose" in converter.kind.__name__ else []
+    assert len(converter.inputs) == len(inspect.signature(converter.kind.forward).parameters) - 1 - len(refused)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
