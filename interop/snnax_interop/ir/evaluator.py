@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .program import Program
-from .regions import Call, Carried, Entries, Invariant, Loop, Scanned, StepNumber, Value, map_leaves
+from .regions import Call, Entries, Invariant, Loop, Scanned, StepNumber, Value, map_leaves
 from .sizes import Size, SizeRatio
 
 
@@ -88,12 +88,12 @@ class _Evaluation:
             return before[operand.update]
         if isinstance(operand.initial, Value):
             return self.values[operand.initial]
-        return operand.initial if operand.initial is None else self.full(value, operand)
+        return None if operand.initial is None else self.full(value, operand.initial)
 
-    def full(self, value: Value, operand: Carried) -> torch.Tensor:
+    def full(self, value: Value, number: int | float) -> torch.Tensor:
         """A number that stands for a whole tensor."""
         shape = [size.at(self.batch, self.length) for size in value.shape]
-        return torch.full(shape, operand.initial, dtype=self.dtype(value.dtype))
+        return torch.full(shape, number, dtype=self.dtype(value.dtype))
 
     def call(self, call: Call, values: dict[Value, Any], step: int, count: int) -> None:
         args, kwargs, state = self.filled((call.args, dict(call.kwargs), call.state_in), values, step, count)

@@ -86,6 +86,7 @@ class Lowering:
     def of_loop(self, value: Value) -> Key | None:
         """Where a value that a loop hands on is found; None where it must be taken from a sequence."""
         loop = self.makers[value]
+        assert isinstance(loop, Loop)
         number = self.program.loops.index(loop)
         body = self.bodies[number]
         if value in loop.emitted:

@@ -54,7 +54,8 @@ def run_sample(
     *inputs: Array,
 ) -> Results:
     """Run all loops on one sample. `fill` puts arrays into a graph, `start` has states of neurons to begin with."""
-    values: dict[Key, Any] = {Given(number): x for number, x in enumerate(inputs)} | {InputLength(): length}
+    values: dict[Key, Any] = {InputLength(): length}
+    values |= {Given(number): x for number, x in enumerate(inputs)}
     final: dict[str, Any] = {}
     spikes: dict[str, list[Array]] = {}
     statistics: dict[str, Array] = {}

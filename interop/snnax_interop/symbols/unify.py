@@ -26,6 +26,7 @@ from ..ir.regions import (
     Scanned,
     StepNumber,
     Value,
+    values_in,
 )
 from ..ir.sizes import Size, SizeRatio
 from ..loops import roll
@@ -239,13 +240,9 @@ class _Unifier:
         shape: tuple[Size, ...],
         *,
         like: Entry | None = None,
-        dtype: torch.dtype | None = None,
     ) -> Value:
         """The result of a call that no run has made, which is added outside of the loops."""
-        if dtype is None:
-            first = args[0] if isinstance(args[0], Value | Entries) else args[0][0]
-            dtype = first.value.dtype if isinstance(first, Entries) else first.dtype
-        value = Value(shape, dtype)
+        value = Value(shape, values_in(args)[0].dtype)
         line, no_grad = ("", False) if like is None else (like.line, like.no_grad)
         self.items.append(Call(op, function, args, {}, (value,), line=line, no_grad=no_grad))
         return value
