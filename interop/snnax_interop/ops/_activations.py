@@ -134,7 +134,7 @@ def _softmax_form(
     name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
     """`torch._softmax` has a flag where others have a type."""
-    return name, args[:2] if isinstance(args[-1], bool) else args, kwargs
+    return name, tuple(each for each in args if not isinstance(each, bool)), kwargs
 
 
 def _along_one(function: Any) -> Any:

@@ -49,11 +49,14 @@ def _weights(query, key, mask=None, scale=None) -> Array:
 
 
 def _all_heads(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
-    """All but the batch, which is axis 1, or 0 with `batch_first`, and of a padding mask."""
-    if operand.name in ("query", "key", "value"):
-        batch = 0 if arguments["batch_first"] else 1
-        return [axis for axis in range(operand.rank) if operand.rank < 3 or axis != batch]
-    return range(1 if operand.name == "key_padding_mask" and operand.rank == 2 else 0, operand.rank)
+    """Features; each query by itself, unless its place counts; all keys and values together."""
+    time = operand.rank - 2 if operand.rank < 3 or arguments["batch_first"] else 0
+    if operand.name == "query":
+        return (time, -1) if arguments["is_causal"] else (-1,)
+    if operand.name in ("key", "value"):
+        return (time, -1)
+    masks = {"key_padding_mask": (-1,), "attn_mask": (-2, -1) if arguments["is_causal"] else (-1,)}
+    return masks.get(operand.name, range(operand.rank))
 
 
 @op("multi_head_attention_forward", axes=Mixing(_all_heads))

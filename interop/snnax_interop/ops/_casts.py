@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .mixing import whole
 from .registry import op
 
 
@@ -117,7 +118,7 @@ def detach(input) -> Array:
     return jax.lax.stop_gradient(input)
 
 
-@op("off_diagonal_gradient", axes="separate", gradient="none on the diagonal")
+@op("off_diagonal_gradient", axes=whole("weight"), gradient="none on the diagonal")
 def off_diagonal_gradient(weight) -> Array:
     """A square matrix whose diagonal has no gradient."""
     return jnp.where(jnp.eye(*weight.shape, dtype=bool), jax.lax.stop_gradient(weight), weight)

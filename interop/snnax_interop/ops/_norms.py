@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from ._elementary import clamp
 from ._reductions import vector_norm
-from .mixing import Mixing, Operand, along, at, behind
+from .mixing import Mixing, Operand, along, at, behind, whole
 from .registry import op
 
 
@@ -64,7 +64,7 @@ for _name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout",
     op(_name, axes="elementwise", names={"train": "training"})(_dropout)
 
 
-@op("group_norm", axes=behind(1), builtin="input num_groups weight bias eps cudnn_enabled")
+@op("group_norm", axes=behind(1) | whole("weight", "bias"), builtin="input num_groups weight bias eps cudnn_enabled")
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5) -> Array:
     grouped = input.reshape(input.shape[0], num_groups, -1)
     return _scaled(_standard(grouped, (2,), eps).reshape(input.shape), weight, bias)

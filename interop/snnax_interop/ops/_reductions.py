@@ -154,7 +154,7 @@ def norm(input, p="fro", dim=None, keepdim=False, *, dtype=None) -> Array:
     return vector_norm(input, 2 if p in ("fro", None) else p, dim, keepdim)
 
 
-@op("linalg_norm", axes=along(), names={"A": "input"}, gradient=_NORM_GRADIENT)
+@op("linalg_norm", axes=along(), gradient=_NORM_GRADIENT)
 def linalg_norm(input, ord=None, dim=None, keepdim=False, *, dtype=None) -> Array:
     axes = input.ndim if dim is None else len(dim) if isinstance(dim, list | tuple) else 1
     if ord is not None and axes == 2:

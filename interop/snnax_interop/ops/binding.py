@@ -13,8 +13,7 @@ def bind(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple
 
     `function` is torch's function or method, or its `__name__`. Calls that compute the same have the same form:
     numbers in a row are one tuple, NumPy's names are torch's, the operands of `2 - x` are in order, and what does not
-    change the values (devices, layouts, `out`, `inplace`) is left out. Defaults are not filled in: what is not given
-    is not there.
+    change the values (devices, layouts, `out`, `inplace`, what is equal to its default) is left out.
 
     ```python
     >>> bind("__rsub__", ["x", 2], {})

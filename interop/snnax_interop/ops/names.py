@@ -38,19 +38,21 @@ def op_name(name: str) -> str:
     their arguments' order. A name that no operation has is left as it is, without its marks.
     """
     op, reflected = spelled(name)
-    if not reflected or op in _COMMUTATIVE:
-        return op
-    return _FROM_REFLECTED.get(op, name.strip("_"))
+    return _FROM_REFLECTED.get(op, name.strip("_")) if reflected else op
 
 
 def spelled(name: str) -> tuple[str, bool]:
-    """The operation of a torch function's `__name__`, and whether its arguments are in reverse (`__rsub__`)."""
+    """The operation of a torch function's `__name__`, and whether its arguments are in reverse (`__rsub__`).
+
+    Where the order makes no difference they are left as they are: torch records `2 + x` as `x + 2`.
+    """
     dunder = name.startswith("__")
     bare = name.strip("_") if dunder else name.removesuffix("_")
     if bare in _REFLECTED:
         return _REFLECTED[bare], True
     if dunder and bare[0] == "r" and bare[1:] in _BINARY:
-        return _BINARY[bare[1:]], True
+        op = _BINARY[bare[1:]]
+        return op, op not in _COMMUTATIVE
     bare = bare[1:] if bare[:1] == "i" and bare[1:] in _BINARY else bare
     bare = _BINARY.get(bare, bare)
     return (OPS[bare].name if bare in OPS else bare), False

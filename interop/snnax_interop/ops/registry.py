@@ -56,7 +56,7 @@ class Op:
         return {each.name: each.default for each in given if each.default is not each.empty}
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any], caller: str = "") -> tuple["Op", dict[str, Any]]:
-        """The operation and its arguments by name, of a call in any form that torch takes. Defaults are not filled in.
+        """The operation and its arguments by name, of a call in any form that torch takes. Defaults are left out.
 
         The operation is another one where torch has two under one name: `max(x, y)` is `maximum`.
 
@@ -78,10 +78,10 @@ class Op:
             if name in bound:
                 raise self._refuse(f"{name!r} twice")
             bound[name] = _in_a_row((value,)) if name == self.variadic else value
-        bound = {name: value for name, value in bound.items() if name not in _IRRELEVANT}
-        missing = [name for name in self.signature.parameters if name not in bound and name not in self.defaults]
-        if missing:
-            raise self._refuse(f"no {missing[0]!r}")
+        bound = {name: x for name, x in bound.items() if name not in _IRRELEVANT and not self._is_default(name, x)}
+        for name in self.signature.parameters:
+            if name not in bound and name not in self.defaults:
+                raise self._refuse(f"no {name!r}")
         return self, bound
 
     def mixed_axes(self, operand: Operand, arguments: Mapping[str, Any]) -> frozenset[int]:
@@ -96,6 +96,10 @@ class Op:
     def _order(self) -> tuple[str, ...]:
         parameters = self.signature.parameters.values()
         return tuple(each.name for each in parameters if each.kind is not each.KEYWORD_ONLY)
+
+    def _is_default(self, name: str, value: Any) -> bool:
+        default = self.defaults.get(name, inspect.Parameter.empty)
+        return type(value) is type(default) and value == default
 
     def _parameter(self, key: str) -> str:
         """The parameter of a name."""
