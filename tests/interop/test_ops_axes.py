@@ -28,7 +28,7 @@ _ROWS = [
     ("scatter", torch.scatter, (X, 1, INDEX, Y[:, :2].copy()), {}),
     ("scatter", torch.scatter, (X, 1, INDEX), {"value": 0.5}),
     ("scatter_add", torch.scatter_add, (X, 1, INDEX, Y[:, :2].copy()), {}),
-    ("getitem", lambda x, i: x[i], (X, (slice(None), np.array([2, 0]))), {}),
+    ("getitem", lambda x, i: x[i], (X, (slice(None), np.array([2, 0, 1]))), {}),
     ("getitem", lambda x, i: x[i], (X, (..., np.array([3, 0, 1]))), {}),
     ("adaptive_max_pool2d", F.adaptive_max_pool2d, (SPIKES, 3), {}),
 ]  # fmt: skip
@@ -50,6 +50,7 @@ class Experiment:
         self.random = np.random.default_rng(0)
         self.results = self.run(self.operands)
         self.changed = {(operand, axis): self._changed(operand, axis) for operand, axis in self.axes()}
+        self.same = {key: self._same_places(*key) for key in self.changed}
 
     def axes(self):
         """All operands with each of their axes that has several places."""
@@ -69,8 +70,11 @@ class Experiment:
         return [each.numpy() for each in _outputs(self.function(*map(tensor, self.args), **options))]
 
     def draw(self):
-        """Other operands, of the same values."""
-        return {operand: self.random.choice(array.ravel(), array.shape) for operand, array in self.operands.items()}
+        """Other operands, of the same values; indices stay, so that they go on to name the places that they do."""
+        return {
+            operand: array if array.dtype == np.int64 else self.random.choice(array.ravel(), array.shape)
+            for operand, array in self.operands.items()
+        }
 
     def _changed(self, operand, axis):
         """For each result, where it changes with the place along the axis; the place comes first."""
@@ -89,7 +93,7 @@ class Experiment:
     def matters(self, operand, axis):
         return any(seen.any() for seen in self.changed[operand, axis])
 
-    def same_places(self, operand, axis):
+    def _same_places(self, operand, axis):
         """For each result, the axes along which a place follows from the same place of the operand, and no other."""
         return [
             {
@@ -102,7 +106,7 @@ class Experiment:
 
     def is_reordered(self, operand, axis):
         """Whether a result has the places of an axis along one of its own, in another order."""
-        for seen, same in zip(self.changed[operand, axis], self.same_places(operand, axis), strict=True):
+        for seen, same in zip(self.changed[operand, axis], self.same[operand, axis], strict=True):
             for along, size in enumerate(seen.shape[1:]):
                 others = tuple(each for each in range(1, seen.ndim) if each != along + 1)
                 found = [set(np.flatnonzero(part)) for part in seen.any(others)]
@@ -119,7 +123,7 @@ class Experiment:
         whole = self.run(arrays)
         taken = {}
         for each, own in self.axes():
-            lies = all(map(set.__contains__, self.same_places(each, own), along))
+            lies = all(map(set.__contains__, self.same[each, own], along))
             level = all(x.ndim - place == each.rank - own for x, place in zip(whole, along, strict=True))
             same_size = len(self.changed[each, own][0]) == len(self.changed[operand, axis][0])
             if same_size and lies and (level or self.matters(each, own)):
@@ -137,7 +141,7 @@ class Experiment:
         return True
 
     def is_mixed(self, operand, axis):
-        return not any(self.commutes(operand, axis, al) for al in itertools.product(*self.same_places(operand, axis)))
+        return not any(self.commutes(operand, axis, al) for al in itertools.product(*self.same[operand, axis]))
 
     def moves(self):
         """Whether the results hold elements of the operands, and nothing else."""
@@ -172,7 +176,7 @@ def faults(experiments, axes):
             declared = axis in op.mixed_axes(operand, e.bound)
             if axes == "elementwise":
                 along = [x.ndim - operand.rank + axis for x in e.results]
-                lies = all(map(set.__contains__, e.same_places(operand, axis), along))
+                lies = all(map(set.__contains__, e.same[operand, axis], along))
                 found += [] if lies and e.commutes(operand, axis, along) else [f"{where}: not each element by itself"]
             elif axes == "constant":
                 found += [f"{where}: it matters"] if e.matters(operand, axis) else []

@@ -13,7 +13,7 @@ from snnax import snn
 
 from ..errors import UnsupportedOptionError
 from ..ir.formulas import Fraction, Length
-from ..ops import OPS, WORK, Operand, Steps
+from ..ops import OPS, Operand, Steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +103,6 @@ class Call(snn.AbstractFunction):
 
     def worked_axes(self, ranks: Sequence[int]) -> dict[int, set[int]]:
         """For each input, of these ranks, the axes that the operation mixes."""
-        if self.op not in WORK:
-            return {}
         try:
             op, arguments = OPS[self.op].bind(_plain(self.args), {name: _plain(value) for name, value in self.kwargs})
         except TypeError as error:

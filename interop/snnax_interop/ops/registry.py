@@ -78,11 +78,11 @@ class Op:
             if name in bound:
                 raise self._refuse(f"{name!r} twice")
             bound[name] = _in_a_row((value,)) if name == self.variadic else value
-        bound = {name: x for name, x in bound.items() if name not in _IRRELEVANT and not self._is_default(name, x)}
         for name in self.signature.parameters:
             if name not in bound and name not in self.defaults:
                 raise self._refuse(f"no {name!r}")
-        return self, bound
+        kept = [name for name in self.signature.parameters if name in bound and name not in _IRRELEVANT]
+        return self, {name: bound[name] for name in kept if not self._is_default(name, bound[name])}
 
     def mixed_axes(self, operand: Operand, arguments: Mapping[str, Any]) -> frozenset[int]:
         """The axes of an operand that the operation mixes, given all its arguments by name."""
