@@ -56,7 +56,8 @@ FORMS = [
      ["x.sum(1, True)", "x.sum(1, keepdim=True)", "torch.sum(x, dim=1, keepdim=True)",
       "torch.sum(x, axis=1, keepdims=True)"]),
     ("sum", {"input": "x"}, ["x.sum()", "torch.sum(x)", "torch.sum(input=x)", "torch.sum(a=x)"]),
-    ("sum", {"input": "x", "dim": (0, 2)}, ["x.sum((0, 2))", "torch.sum(x, (0, 2))", "x.sum(axis=(0, 2))"]),
+    ("sum", {"input": "x", "dim": (0, 2)},
+     ["x.sum((0, 2))", "torch.sum(x, (0, 2))", "x.sum(axis=(0, 2))", "x.sum([0, 2])"]),
     ("mean", {"input": "m", "dim": 0, "dtype": torch.float64}, ["m.mean(0, dtype=torch.float64)"]),
     ("cumsum", {"input": "m", "dim": 1, "dtype": torch.float64}, ["m.cumsum(1, dtype=torch.float64)"]),
     ("count_nonzero", {"input": "x", "dim": (0, 1)}, ["x.count_nonzero(0, 1)", "torch.count_nonzero(x, (0, 1))"]),
@@ -124,18 +125,21 @@ FORMS = [
     ("split", {"input": "x", "split_size_or_sections": 3, "dim": 2},
      ["x.split(3, 2)", "torch.split(x, 3, 2)", "torch.split(tensor=x, split_size_or_sections=3, dim=2)",
       "x.split(split_size=3, dim=2)"]),
-    ("split", {"input": "x", "split_size_or_sections": [1, 2], "dim": 1}, ["x.split([1, 2], dim=1)"]),
+    ("split", {"input": "x", "split_size_or_sections": (1, 2), "dim": 1},
+     ["x.split([1, 2], dim=1)", "x.split((1, 2), 1)"]),
     ("chunk", {"input": "x", "chunks": 2, "dim": -1}, ["x.chunk(2, -1)", "torch.chunk(x, 2, dim=-1)"]),
     ("tensor_split", {"input": "x", "indices_or_sections": (1, 2), "dim": 1},
      ["x.tensor_split((1, 2), 1)", "torch.tensor_split(x, indices=(1, 2), dim=1)"]),
     ("unfold", {"input": "x", "dimension": 2, "size": 3, "step": 1}, ["x.unfold(2, 3, 1)"]),
     ("im2col", {"input": "image", "kernel_size": 3}, ["F.unfold(image, 3)"]),
-    ("cat", {"tensors":
-     ["x", "y"], "dim": 1}, ["torch.cat([x, y], 1)", "torch.concat([x, y], dim=1)", "torch.cat([x, y], axis=1)"]),
+    ("cat", {"tensors": ("x", "y"), "dim": 1},
+     ["torch.cat([x, y], 1)", "torch.concat([x, y], dim=1)", "torch.cat([x, y], axis=1)"]),
     ("broadcast_tensors", {"tensors": ("x", "w")}, ["torch.broadcast_tensors(x, w)"]),
     ("einsum", {"equation": "bij,ij->bi", "operands": ("x", "w")},
      ["torch.einsum('bij,ij->bi', x, w)", "torch.einsum('bij,ij->bi', [x, w])"]),
     ("getitem", {"input": "x", "index": (slice(None), 1)}, ["x[:, 1]"]),
+    ("getitem", {"input": "x", "index": [1, 0]}, ["x[[1, 0]]"]),
+    ("getitem", {"input": "x", "index": (slice(None), [2, 0])}, ["x[:, [2, 0]]"]),
     ("setitem", {"input": "x", "index": 0, "value": "w"}, ["x.__setitem__(0, w)"]),
     ("scatter", {"input": "x", "dim": 1, "index": "i", "src": 0.5},
      ["x.scatter(1, i, 0.5)", "x.scatter(1, i, value=0.5)", "torch.scatter(x, 1, i, 0.5)"]),
@@ -239,7 +243,7 @@ def test_every_row_of_test_ops_has_a_normal_form_which_is_what_its_function_is_g
         assert seen(**bound) is not None and list(seen(**bound)) == list(bound), name  # as it is: no name changes
         if OPS[name] is given:
             again = seen(*args, **kwargs)
-            assert list(again) == list(bound)
+            assert list(again) == list(bound), name
             assert all(again[key] is bound[key] or again[key] == bound[key] for key in bound)
 
 

@@ -1,6 +1,7 @@
 """What is read from places, and written to them."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -19,8 +20,15 @@ def _subscripted(index: Any, rank: int) -> Iterator[tuple[int, Any]]:
     yield from ((rank - len(row) + place, item) for place, item in enumerate(row) if place > dots)
 
 
+def _with_arrays(index: Any) -> Any:
+    """A subscript with arrays in the place of lists of places, as in `x[[1, 0]]` and `x[:, [1, 0]]`."""
+    if isinstance(index, tuple):
+        return tuple(jnp.asarray(item) if isinstance(item, list | tuple) else item for item in index)
+    return jnp.asarray(index) if isinstance(index, list) else index
+
+
 def _is_array(item: Any) -> bool:
-    return not isinstance(item, int | slice)
+    return not isinstance(item, Integral | slice)
 
 
 def _is_mask(item: Any) -> bool:
@@ -28,13 +36,13 @@ def _is_mask(item: Any) -> bool:
 
 
 def _names_places(item: Any) -> bool:
-    """Whether a subscript names places by number: one, or a slice that begins or ends at one."""
+    """Whether a subscript names places by number: one, several, or a slice that begins or ends at one."""
+    if isinstance(item, list | tuple):
+        return True
     if isinstance(item, slice):
-        return any(isinstance(bound, int) and bound != 0 for bound in (item.start, item.stop)) or item.step not in (
-            None,
-            1,
-        )
-    return isinstance(item, int)
+        bounds = [bound for bound in (item.start, item.stop) if isinstance(bound, Integral)]
+        return any(bounds) or item.step not in (None, 1)
+    return isinstance(item, Integral)
 
 
 def _picked(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
@@ -54,13 +62,13 @@ def _written(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
     return [
         axis
         for axis, item in _subscripted(arguments["index"], operand.rank)
-        if _names_places(item) or (_is_array(item) and hasattr(item, "dtype") and not _is_mask(item))
+        if _names_places(item) or (hasattr(item, "dtype") and not _is_mask(item))
     ]
 
 
 @op("getitem", axes=Mixing(_picked, moves=True))
 def getitem(input, index) -> Array:
-    return input[index]
+    return input[_with_arrays(index)]
 
 
 @op("item", axes="shape")
@@ -73,7 +81,7 @@ def item(input, index) -> Array:
 def setitem(input, index, value) -> Array:
     place = _mask_place(index)
     if place is None:
-        return input.at[index].set(value)
+        return input.at[_with_arrays(index)].set(value)
     mask = (index if isinstance(index, tuple) else (index,))[place]
     mask = mask.reshape(*(1,) * place, *mask.shape, *(1,) * (input.ndim - mask.ndim - place)).astype(bool)
     value = jnp.asarray(value, input.dtype)

@@ -82,7 +82,8 @@ class Op:
             if name not in bound and name not in self.defaults:
                 raise self._refuse(f"no {name!r}")
         kept = [name for name in self.signature.parameters if name in bound and name not in _IRRELEVANT]
-        return self, {name: bound[name] for name in kept if not self._is_default(name, bound[name])}
+        given = {name: _plain(bound[name]) if name != "index" else bound[name] for name in kept}  # x[[0, 1]], x[0, 1]
+        return self, {name: value for name, value in given.items() if not self._is_default(name, value)}
 
     def mixed_axes(self, operand: Operand, arguments: Mapping[str, Any]) -> frozenset[int]:
         """The axes of an operand that the operation mixes, given all its arguments by name."""
@@ -144,6 +145,11 @@ def op(
         return function
 
     return register
+
+
+def _plain(value: Any) -> Any:
+    """A list as a tuple."""
+    return tuple(value) if isinstance(value, list | tuple) else value
 
 
 def _in_a_row(values: Sequence[Any]) -> tuple[Any, ...] | None:
