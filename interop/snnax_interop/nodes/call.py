@@ -1,7 +1,6 @@
 """A recorded tensor function as a node of a native model."""
 
 import dataclasses
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from snnax import snn
 
 from ..errors import UnsupportedOptionError
 from ..ir.sizes import Size, SizeRatio
-from ..ops import OPS, WORK, Steps
+from ..ops import OPS, Operand, Steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,21 +102,17 @@ class Call(snn.AbstractFunction):
         return Call(tuple(arrays), op, Items(()), kwargs, form.in_axes, form.out_axes)
 
     def worked_axes(self, ranks: Sequence[int]) -> dict[int, set[int]]:
-        """For each input, of these ranks, the axes that the operation mixes and that its result keeps."""
-        if self.op not in WORK:
-            return {}
+        """For each input, of these ranks, the axes that the operation mixes."""
         try:
-            bound = inspect.signature(OPS[self.op]).bind(*self.args.items, **dict(self.kwargs))
+            op, arguments = OPS[self.op].bind(_plain(self.args), {name: _plain(value) for name, value in self.kwargs})
         except TypeError as error:
             raise UnsupportedOptionError(f"{self.op} cannot be converted in this form: {error}") from error
-        bound.apply_defaults()
-        arguments = {name: _plain(value) for name, value in bound.arguments.items()}
-        found = {}
+        found: dict[int, set[int]] = {}
         for name, value in arguments.items():
-            for each in value if isinstance(value, tuple) else (value,):
+            for position, each in enumerate(value if isinstance(value, tuple) else (value,)):
                 if isinstance(each, Input):
-                    rank = ranks[each.number]
-                    found[each.number] = {axis % max(rank, 1) for axis in WORK[self.op](name, rank, arguments)}
+                    operand = Operand(name, ranks[each.number], position)
+                    found.setdefault(each.number, set()).update(op.mixed_axes(operand, arguments))
         return found
 
     def __call__(self, *xs: Any) -> Any:
@@ -159,8 +154,8 @@ def call_of(op: str, *options: Any) -> Call:
 
 
 def _plain(template: Any) -> Any:
-    """A template with tuples in the place of `Items`."""
-    if isinstance(template, dict):
-        return {name: _plain(value) for name, value in template.items()}
+    """A template with tuples in the place of `Items`; what a slice leaves is read off the sizes."""
+    if isinstance(template, Slice):
+        return slice(None)
     template = template.items if isinstance(template, Items) else template
     return tuple(map(_plain, template)) if isinstance(template, tuple) else template

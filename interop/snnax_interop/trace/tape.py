@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ..converters.base import StepConverter
 from ..converters.neuron import NeuronConverter
-from ..ops import op_name
+from ..ops import base_name as base_name, op_name
 
 
 _T = TypeVar("_T")
@@ -157,13 +157,6 @@ def function_name(function: Any) -> str:
     """A tensor function's name as a user would write it."""
     name = resolve_name(function) or getattr(function, "__qualname__", None) or repr(function)
     return name.replace("torch.nn.functional.", "F.").replace("torch._C._nn.", "F.")
-
-
-def base_name(function: Any) -> str:
-    """A tensor function's `__name__`; of an attribute such as `.T`, the attribute's."""
-    owner = getattr(function, "__self__", None)
-    name = getattr(function, "__name__", "")
-    return getattr(owner, "__name__", name) if name == "__get__" else name
 
 
 def replaced(tree: Any, values: Mapping[int, Ref]) -> Any:
