@@ -1,10 +1,16 @@
-"""What is read back out of a tensor that is filled piece by piece, as the values that were put into it."""
+"""Reads and writes that a tape can do without.
+
+What is read back out of a tensor that is filled piece by piece is the value that was put into it. What a write makes of
+other tensors in the same memory is left out where nobody looks at them.
+"""
 
 import dataclasses
 from typing import Any
 
+import torch
+
 from ..ops import op_name
-from .tape import Entry, Ref, Tape, base_name, replaced, with_values
+from .tape import Entry, Ref, Tape, base_name, refs, replaced, with_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +26,12 @@ def forwarded(tape: Tape) -> Tape:
     """The tape without reads from tensors that are filled along an axis: what was written stands in their place.
 
     `v[t + 1] = f(v[t])` hands `v` from step to step like `v = f(v)`. What is read before it is written is a part of the
-    constant that the tensor began as; where it began as something else, reads stay as they are.
+    constant that the tensor began as; where it began as something else, it is read from that.
     """
     fillings: dict[int, _Filling] = {}
     values: dict[int, Ref] = {}
-    entries, tensors, shapes = [], list(tape.tensors), list(tape.shapes)
+    blanks = _Blanks(tape)
+    entries = []
     for given in tape.entries:
         entry = with_values(given, values)
         name = op_name(base_name(entry.target)) if entry.leaf is None else ""
@@ -38,17 +45,53 @@ def forwarded(tape: Tape) -> Tape:
             if filling is not None and place is not None and place[0] == filling.axis:
                 value = filling.values.get(place[1])
                 if value is None and tape.is_constant(filling.first):
-                    value = Ref(len(tensors))
-                    tensors.append(tape.tensors[filling.first.index].select(*place))
-                    shapes.append(tuple(tensors[-1].shape))
+                    value = blanks.part(filling.first, *place)
                 if value is not None:
                     values[entry.result.index] = value
                     continue
+                entry = with_values(entry, {base.index: filling.first})
         entries.append(entry)
-    if not values:
-        return tape
     result = replaced(tape.result, values)
-    return dataclasses.replace(tape, entries=entries, tensors=tensors, shapes=shapes, result=result)
+    return dataclasses.replace(tape, entries=entries, tensors=blanks.tensors, shapes=blanks.shapes, result=result)
+
+
+class _Blanks:
+    """The parts of constants that are read; neighbours that hold the same are one value."""
+
+    def __init__(self, tape: Tape):
+        self.tensors = list(tape.tensors)
+        self.shapes = list(tape.shapes)
+        self.known: dict[tuple[int, int], Ref] = {}
+
+    def part(self, constant: Ref, axis: int, number: int) -> Ref:
+        content = self.tensors[constant.index].select(axis, number)
+        last = self.known.get((constant.index, axis))
+        if last is not None and torch.equal(self.tensors[last.index], content):
+            return last
+        self.tensors.append(content)
+        self.shapes.append(tuple(content.shape))
+        self.known[constant.index, axis] = Ref(len(self.tensors) - 1)
+        return self.known[constant.index, axis]
+
+
+def without_unused(tape: Tape) -> Tape:
+    """The tape without the calls that the user has not made and nothing needs.
+
+    A line that runs several times keeps them each time, or never.
+    """
+    kept: set[tuple[object, ...]] = set()
+    while True:
+        wanted = {ref.index for ref in refs(tape.result)}
+        entries, before = [], len(kept)
+        for entry in reversed(tape.entries):
+            used = any(ref.index in wanted for ref in entry.made)
+            if entry.derived and used:
+                kept.add(entry.signature)
+            if not entry.derived or used or entry.signature in kept:
+                wanted |= {ref.index for ref in refs((entry.args, entry.kwargs, entry.state_in))}
+                entries.append(entry)
+        if len(kept) == before:
+            return dataclasses.replace(tape, entries=entries[::-1])
 
 
 def _filled(tape: Tape, entry: Entry, fillings: dict[int, _Filling]) -> _Filling | None:
