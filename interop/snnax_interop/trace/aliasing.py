@@ -7,7 +7,6 @@ the write has touched them.
 """
 
 import dataclasses
-import math
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -16,6 +15,7 @@ from torch.utils import _pytree as pytree
 from ..errors import RecordingError
 from ..ops import op_name
 from .functional import setitem
+from .memory import Region, geometry, region_of, strides
 from .tape import Entry, Ref, base_name, refs, replaced
 
 
@@ -25,7 +25,7 @@ _PARTS |= {"split_with_sizes"}
 _PERMUTED = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT", "adjoint"}
 _RESHAPED = {"view", "view_as", "reshape", "reshape_as", "flatten", "ravel", "unflatten", "squeeze", "unsqueeze"}
 # Views that are read, but not written through.
-_READ = {"expand", "expand_as", "broadcast_to", "broadcast_tensors", "unfold", "atleast_1d", "atleast_2d", "atleast_3d"}
+_READ = {"expand", "expand_as", "broadcast_to", "unfold"}
 _DETACHED = {"detach", "data"}
 
 _ALLOWED = (
@@ -33,24 +33,6 @@ _ALLOWED = (
     "unbind, view, reshape, flatten, squeeze, unsqueeze, transpose, permute and diagonal. Use the out-of-place form "
     "(x = x + y for x += y), or clone() what is written into."
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Region:
-    """Where a tensor's elements lie: between two offsets of its memory, and between two places along axes of it."""
-
-    first: int
-    last: int
-    box: tuple[tuple[int, int], ...] | None
-
-    def overlaps(self, other: "Region") -> bool:
-        """Whether the two may share an element."""
-        if self.last < other.first or other.last < self.first:
-            return False
-        if self.box is None or other.box is None:
-            return True
-        pairs = zip(self.box, other.box, strict=True)
-        return all(low <= other_high and other_low <= high for (low, high), (other_low, other_high) in pairs)
 
 
 @dataclasses.dataclass(eq=False)
@@ -71,10 +53,14 @@ class View:
 
 @dataclasses.dataclass(eq=False)
 class Memory:
-    """The tensors that look at one piece of memory, and the regions that have been written over, in order."""
+    """The tensors that look at one piece of memory, and the regions that have been written over, in order.
+
+    `past` is the call that wrote last through a detached tensor, past the gradient of the others.
+    """
 
     views: list[View] = dataclasses.field(default_factory=list)
     writes: list[Region] = dataclasses.field(default_factory=list)
+    past: str = ""
 
 
 @runtime_checkable
@@ -142,7 +128,7 @@ class Aliases:
                 if parent is not None and parent.memory is view.memory and parent is not view:
                     view.parent, view.entry, view.taken = parent, entry, given
                     break
-        self.unlinked.clear()
+        self.unlinked = [view for view in self.unlinked if view.ref not in entry.made]
 
     def reshaped(self, tensor: torch.Tensor, before: torch.Tensor, entry: Entry, taken: Ref) -> None:
         """A tensor has another shape from now on; `before` looks at its memory in the old one."""
@@ -161,7 +147,7 @@ class Aliases:
             return False
         with torch.no_grad():
             place = target[index]
-        return place.data_ptr() == value.data_ptr() and _geometry(place) == _geometry(value)
+        return place.data_ptr() == value.data_ptr() and geometry(place) == geometry(value)
 
     # Reading
 
@@ -186,7 +172,7 @@ class Aliases:
     def _read_again(self, view: View) -> None:
         parent, entry = view.parent, view.entry
         if parent is None or entry is None or view.taken is None or not _is_readable(entry):
-            how = "" if entry is None else f" through {entry.name}"
+            how = f" through {entry.name}" if entry is not None else view.memory.past
             raise self.writer.refuse(
                 f"a tensor of shape {tuple(view.tensor.shape)} is read after a write into memory that it shares with "
                 f"another tensor{how}",
@@ -220,6 +206,11 @@ class Aliases:
         """After `write`: let all that a tensor is a view of have what was written through it."""
         view = self.views[id(tensor)]
         while view.parent is not None:
+            if view.entry is not None and _op(view.entry) in _DETACHED:
+                # What it was detached from has a gradient that is none of the write's: it is not to be read again.
+                view.memory.past = f", by {name} through .{_op(view.entry)}, past its gradient"
+                view.parent = view.entry = None
+                return
             self._undo(view, view.ref, name)
             view = view.parent
 
@@ -247,11 +238,11 @@ class Aliases:
         made = writer.value(parent.tensor)
         part = _part_of(view)
         op = _op(entry)
-        if op in _DETACHED:
+        if not torch.is_grad_enabled() and parent.tensor.requires_grad:
             raise writer.refuse(
-                f"{name} writes through .{op}{'' if op == 'data' else '()'} into a tensor, past its gradient",
-                advice="Allowed: writes into a tensor itself. Use the out-of-place form (x = x.detach() + y), or "
-                "clone() what is detached.",
+                f"{name} writes a part of a tensor that carries gradients under torch.no_grad()",
+                advice="Allowed there: tensors of their own, and parts of tensors without gradients. Use the "
+                "out-of-place form (torch.where, or x = x + y for x += y).",
             )
         if part is not None:
             writer.derive(setitem, (parent.ref, part, value), {}, made)
@@ -285,7 +276,7 @@ class Aliases:
         writer.derive(torch.movedim, (filled, (-2, -1), axes), {}, made)
 
     def _region(self, view: View) -> Region:
-        return _region(view.tensor, view.memory.views[0].tensor)
+        return region_of(view.tensor, view.memory.views[0].tensor)
 
 
 # Calls that make views
@@ -299,7 +290,8 @@ def _is_readable(entry: Entry) -> bool:
     """Whether a call only looks at its argument, so that it gives the same view again."""
     if entry.leaf is not None:
         return not entry.is_neuron
-    return _op(entry) in _PARTS | _PERMUTED | _RESHAPED | _READ | _DETACHED | {"diagonal"}
+    several = not isinstance(entry.result, Ref)
+    return _op(entry) in (_PARTS if several else _PARTS | _PERMUTED | _RESHAPED | _READ | _DETACHED | {"diagonal"})
 
 
 def _part_of(view: View) -> Any:
@@ -316,8 +308,10 @@ def _place(view: View) -> Any:
     if name == "getitem":
         return entry.args[1]
     names = {"select": ("input", "dim", "index"), "narrow": ("input", "dim", "start", "length"), "unbind": ("", "dim")}
-    given = dict(zip(names.get(name, ("input", "sizes", "dim")), entry.args, strict=False)) | entry.kwargs
-    axis = {"hsplit": min(rank - 1, 1), "vsplit": 0, "dsplit": 2}.get(name, given.get("dim", 0)) % rank
+    given: dict[str, Any] = dict(zip(names.get(name, ("input", "sizes", "dim")), entry.args, strict=False))
+    given |= entry.kwargs
+    fixed = {"hsplit": min(rank - 1, 1), "vsplit": 0, "dsplit": 2}
+    axis = int(fixed[name] if name in fixed else given.get("dim", 0)) % rank
     before = (slice(None),) * axis
     if name == "select":
         return (*before, given["index"])
@@ -325,7 +319,7 @@ def _place(view: View) -> Any:
         return (*before, slice(given["start"], given["start"] + given["length"]))
     # One of several, which follow each other along the axis.
     stride = parent.tensor.stride(axis)
-    start = (view.tensor.storage_offset() - parent.tensor.storage_offset()) // stride if stride else 0
+    start = int(view.tensor.storage_offset() - parent.tensor.storage_offset()) // stride if stride else 0
     return (*before, start if name == "unbind" else slice(start, start + view.tensor.shape[axis]))
 
 
@@ -348,38 +342,4 @@ def _keeps_order(view: View) -> bool:
         return False
     with torch.no_grad():
         again = parent.tensor.reshape(tensor.shape)
-    return again.data_ptr() == tensor.data_ptr() and _strides(again) == _strides(tensor)
-
-
-# Memory
-
-
-def _strides(tensor: torch.Tensor) -> list[int]:
-    return [stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1]
-
-
-def _geometry(tensor: torch.Tensor) -> tuple[Any, ...]:
-    return (tensor.dtype, tuple(tensor.shape), _strides(tensor))
-
-
-def _region(tensor: torch.Tensor, frame: torch.Tensor) -> Region:
-    """Where a tensor lies; its box is one along the axes of `frame`, where that fills its memory without gaps."""
-    spans = [(stride, size - 1) for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size > 1]
-    first = tensor.storage_offset()
-    last = first + sum(stride * count for stride, count in spans)
-    if tensor.element_size() != frame.element_size():
-        return Region(0, 1 << 62, None)
-    axes = sorted((stride, size) for size, stride in zip(frame.shape, frame.stride(), strict=True) if size > 1)
-    dense = all(stride == math.prod(size for _, size in axes[:place]) for place, (stride, _) in enumerate(axes))
-    start = first - frame.storage_offset()
-    if not dense or start < 0 or last - frame.storage_offset() >= frame.numel():
-        return Region(first, last, None)
-    box = []
-    for stride, size in reversed(axes):
-        low, start = divmod(start, stride)
-        reach = [(step // stride, count) for step, count in spans if stride <= step < stride * size]
-        high = low + sum(step * count for step, count in reach)
-        if high >= size or any(step % stride for step, _ in spans if stride <= step < stride * size):
-            return Region(first, last, None)
-        box.append((low, high))
-    return Region(first, last, tuple(box))
+    return again.data_ptr() == tensor.data_ptr() and strides(again) == strides(tensor)

@@ -15,11 +15,15 @@ from .tape import Entry, Ref, Tape, base_name, refs, replaced, with_values
 
 @dataclasses.dataclass(frozen=True)
 class _Filling:
-    """A tensor that began as `first`, with the values put into it since then, by their places along one axis."""
+    """A tensor that began as `first`, with the values put into it since then, by their places along one axis.
+
+    `last` is where the last one was put.
+    """
 
     first: Ref
     axis: int
     values: dict[int, Ref]
+    last: int = -1
 
 
 def forwarded(tape: Tape) -> Tape:
@@ -30,7 +34,9 @@ def forwarded(tape: Tape) -> Tape:
     """
     fillings: dict[int, _Filling] = {}
     values: dict[int, Ref] = {}
+    replaceable: dict[int, tuple[Ref, tuple[int, int]]] = {}
     blanks = _Blanks(tape)
+    begun = _begun(tape)
     entries = []
     for given in tape.entries:
         entry = with_values(given, values)
@@ -38,10 +44,20 @@ def forwarded(tape: Tape) -> Tape:
         if name == "setitem":
             filling = _filled(tape, entry, fillings)
             if filling is not None and isinstance(entry.result, Ref):
+                target = entry.args[0]
+                place = (filling.axis, filling.last)
+                if replaceable.get(target.index, (target, None))[1] == place:
+                    # What it writes over need not be written.
+                    target = replaceable[target.index][0]
+                    entry = dataclasses.replace(entry, args=(target, *entry.args[1:]))
                 fillings[entry.result.index] = filling
+                if given.derived:
+                    replaceable[entry.result.index] = (target, place)
         elif name in ("getitem", "select") and isinstance(entry.result, Ref) and not entry.no_grad:
             base, place = _read(tape, name, entry)
             filling = fillings.get(base.index)
+            if filling is None and place is not None and base.index in begun:
+                filling = _Filling(base, place[0], {})
             if filling is not None and place is not None and place[0] == filling.axis:
                 value = filling.values.get(place[1])
                 if value is None and tape.is_constant(filling.first):
@@ -94,6 +110,12 @@ def without_unused(tape: Tape) -> Tape:
             return dataclasses.replace(tape, entries=entries[::-1])
 
 
+def _begun(tape: Tape) -> set[int]:
+    """The constants that are filled later."""
+    writes = (entry for entry in tape.entries if entry.leaf is None and op_name(base_name(entry.target)) == "setitem")
+    return {entry.args[0].index for entry in writes if tape.is_constant(entry.args[0])}
+
+
 def _filled(tape: Tape, entry: Entry, fillings: dict[int, _Filling]) -> _Filling | None:
     """The tensor after a value is put into it; None where that is no whole piece along its axis."""
     target, index, value = entry.args
@@ -106,7 +128,7 @@ def _filled(tape: Tape, entry: Entry, fillings: dict[int, _Filling]) -> _Filling
     same = tape.tensors[value.index].dtype == tape.tensors[target.index].dtype
     if before.axis != axis or not same or tape.shape(value) != shape[:axis] + shape[axis + 1 :]:
         return None
-    return dataclasses.replace(before, values=before.values | {number: value})
+    return dataclasses.replace(before, values=before.values | {number: value}, last=number)
 
 
 def _read(tape: Tape, name: str, entry: Entry) -> tuple[Ref, tuple[int, int] | None]:

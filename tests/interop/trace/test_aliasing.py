@@ -63,11 +63,9 @@ def check(function, *, gradients=True, others=((2, 3, 4), (24,))):
     tape = taped(module, *map(torch.randn, others))
     inputs = tuple(map(torch.randn, others))
     expected = module(*(x.clone() for x in inputs))
-    assert not all(torch.equal(a, b) for a, b in zip(*(map(torch.clone, leaves_of(x, torch.Tensor)) for x in (
-        expected, module(*(x.clone() * 0.9 for x in inputs)))), strict=True))  # fmt: skip
     assert_same(replay(tape, *inputs), expected)
-    unknown = {op_name(base_name(entry.target)) for entry in tape.entries if entry.leaf is None} - OPS.keys()
-    assert not unknown
+    computed = [entry for entry in tape.entries if entry.leaf is None and not all(map(tape.is_constant, entry.made))]
+    assert {op_name(base_name(entry.target)) for entry in computed} <= OPS.keys()
     if gradients:
         assert_same(
             gradients_of(lambda *given: replay(tape, *given), inputs), gradients_of(module, inputs), exact=False
@@ -259,8 +257,12 @@ def several_views(x):
     return [*x.unbind(2), *x.split([1, 2], 1)]
 
 
-@pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("view", VIEWS)
+FEW_VIEWS = ("the tensor itself", "index", "view", "transpose", "part of a view", "unbind")
+FEW_WRITES = ("v[0] =", "*=", "copy_ one", "nn.ReLU(inplace=True)")
+PAIRS = [(view, write) for view in VIEWS for write in WRITES if view in FEW_VIEWS or write in FEW_WRITES]
+
+
+@pytest.mark.parametrize(("view", "write"), PAIRS)
 def test_a_write_is_a_value_of_all_that_looks_at_the_memory(view, write):
     differentiable = view not in OF_SEVERAL and write not in WITHOUT_GRADIENT
     check(written_through(view, write, single_views), gradients=differentiable)
@@ -269,3 +271,305 @@ def test_a_write_is_a_value_of_all_that_looks_at_the_memory(view, write):
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_write_is_a_value_of_each_of_several_views(view):
     check(written_through(view, "+=", several_views), gradients=False)
+
+
+def gates(net, a, b):
+    """Parts of one tensor, each written over, in the way of a recurrent cell."""
+    gate = a.flatten(1) * 1.0
+    i, f, g, o = gate.chunk(4, 1)
+    i.sigmoid_()
+    f.sigmoid_()
+    g.tanh_()
+    o.mul_(i)
+    return f * g + o, i, gate
+
+
+def filled_parts(net, a, b):
+    rec = torch.zeros(3, 2, 4)
+    for slot, value in zip(rec, a.unbind(1), strict=True):
+        slot.copy_(value).mul_(2)
+    return rec
+
+
+def filled_list(net, a, b):
+    """The tensor is read through parts that were taken before it was filled."""
+    rec = torch.zeros(2, 3, 4)
+    parts = rec.unbind(0)
+    rec += a
+    return [part * 2 for part in parts]
+
+
+def added_in_place(net, a, b):
+    rec = torch.zeros(3, 2, 4)
+    for t in range(3):
+        rec[t] += a[:, t]
+        rec[t, 0] *= 2
+    return rec
+
+
+def nested(net, a, b):
+    x = a * 1.0
+    x[1].view(2, 6)[0].unsqueeze(0)[:, 2:4] += b[:2]
+    return x, x[1] * 2
+
+
+def reshaped_in_place(net, a, b):
+    x = (a * 1.0).flatten(1)
+    whole = x + 0
+    x.unsqueeze_(1).mul_(2)
+    x.transpose_(0, 1)
+    x[0, 1] = 3.0
+    x.squeeze_()
+    return x, x * 2, whole
+
+
+def written_twice(net, a, b):
+    x = a * 1.0
+    row, column = x[0], x[:, 0]
+    row += 1
+    column *= 2
+    row -= column[0]
+    return x, row, column
+
+
+def written_and_read(net, a, b):
+    """Each value that a tensor had is read at its time."""
+    x = a * 1.0
+    seen = [x[0] * 1]
+    for number in range(3):
+        x[:, number] = b[:4]
+        seen.append(x[0].sum(-1))
+        x.mul_(0.5)
+        seen.append(x.view(-1)[:5] * 1)
+    return seen
+
+
+def moved_along(net, a, b):
+    x = a * 1.0
+    x[:, 1:] = x[:, :-1].clone()
+    x[:, 0] = 0.0
+    return x
+
+
+def into_the_input(net, a, b):
+    a[0].clamp_(max=0.5)
+    a.mul_(2)
+    return a, b
+
+
+def whole_numbers(net, a, b):
+    count = torch.zeros(2, 4, dtype=torch.int64)
+    count[0] += (a[0, 0] > 0).long()
+    count.add_(a[:, 1] > 0)
+    count[1] *= 3
+    return count, count[1] * 2
+
+
+def spread(net, a, b):
+    """Views that repeat elements, and windows, are read again."""
+    x = a[:, :1] * 1.0
+    wide, windows = x.expand(2, 5, 4), x.unfold(2, 2, 1)
+    x[0] = b[:4]
+    return x, wide * 2, windows * 2
+
+
+def detached(net, a, b):
+    x = a * 1.0
+    kept = x.detach()
+    x[0] = b[:12].view(3, 4)
+    state = (x * 2).detach()
+    state[:, 0] = 0.0
+    state *= 2
+    return x, kept * 1, state
+
+
+def swapped(net, a, b):
+    x = a * 1.0
+    x[0], x[1] = x[1] * 1, x[0] * 1
+    return x
+
+
+def with_indices(net, a, b):
+    x = a * 1.0
+    x[:, torch.tensor([0, 2])] = b[:4]
+    x[1][torch.tensor([1]), 2:] += 5.0
+    x.index_put_((torch.tensor([0]), torch.tensor([1])), b[:4])
+    return x
+
+
+def through_out(net, a, b):
+    buffer = torch.zeros(3, 2, 4)
+    for t in range(3):
+        torch.mul(a[:, t], 2.0, out=buffer[t])
+    values, places = torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64)
+    torch.max(a, 2, out=(values, places))
+    torch.add(a.transpose(1, 2), 1.0, out=(other := torch.zeros(2, 4, 3)))
+    return buffer, values, places, other.view(-1)
+
+
+FUNCTIONS = (
+    gates, filled_parts, filled_list, added_in_place, nested, reshaped_in_place, written_twice, written_and_read,
+    moved_along, into_the_input, whole_numbers, spread, detached, swapped, with_indices, through_out,
+)  # fmt: skip
+# Those that torch takes gradients of.
+DIFFERENTIABLE = {
+    added_in_place, nested, reshaped_in_place, written_and_read, moved_along, detached, swapped, with_indices,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_writes_of_many_kinds_follow_each_other(function):
+    check(function, gradients=function in DIFFERENTIABLE)
+
+
+def kinds(function, *shapes):
+    tape = taped(Function(function), *map(torch.randn, shapes))
+    return [entry.kind[0] for entry in tape.entries]
+
+
+def test_a_loop_that_fills_a_tensor_is_one_call_per_step():
+    def function(net, a):
+        rec = torch.zeros(3, 4)
+        for t in range(3):
+            rec[t] = a[t] * 2
+        return rec
+
+    assert kinds(function, (3, 4)) == ["zeros", *["getitem", "mul", "setitem"] * 3]
+
+
+def test_adding_to_a_place_is_one_write():
+    assert kinds(lambda net, a: added_to_places(a), (3, 4)) == ["zeros", *["getitem", "add", "setitem"] * 3]
+
+
+def added_to_places(a):
+    rec = torch.zeros(3, 4)
+    for t in range(3):
+        rec[t] += a[t]
+    return rec
+
+
+def test_what_nobody_reads_is_not_on_the_tape():
+    def function(net, a):
+        x = a * 1.0
+        part, other = x[0], x.view(-1)
+        part.mul_(2)
+        return part, other.shape[0]
+
+    assert kinds(function, (3, 4)) == ["mul", "getitem", "view", "mul"]
+
+
+def test_parts_that_a_write_does_not_touch_keep_their_values():
+    def function(net, a):
+        x = a * 1.0
+        left, right, row = x[:, :2], x[:, 2:], x.t()[3]
+        left.mul_(2)
+        return left, right * 3, row * 3
+
+    assert kinds(function, (3, 4)) == ["mul", "getitem", "getitem", "t", "getitem", "mul", "mul", "mul"]
+
+
+class Kept(nn.Module):
+    """Keeps two views of one tensor: what is written through one is read through the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.zeros(4)
+        self.half = self.table[:2]
+
+    def forward(self, x):
+        self.table.copy_(x)
+        return self.half * 2
+
+
+def test_constants_that_share_memory_in_unknown_ways_are_refused():
+    with pytest.raises(RecordingError, match=r"(?s)shape \(2,\) shares memory with one that .*return self.half \* 2"):
+        taped(Kept(), torch.ones(4))
+
+
+# Networks
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.lif = nn.Linear(5, 6), snntorch.Leaky(beta=0.9)
+
+    def start(self, x):
+        return self.lif.reset_mem(), torch.zeros(x.size(0), x.size(1), 6)
+
+
+class PartOfCurrent(Net):
+    """Written through views of the current, in a time loop."""
+
+    def forward(self, x):
+        mem, rec = self.start(x)
+        for t in range(x.size(0)):
+            cur = self.fc(x[t])
+            cur[:, 0].mul_(2)
+            cur[:, 1:3] += 0.5
+            rec[t], mem = self.lif(cur, mem)
+        return rec, mem
+
+
+class AddedRecord(Net):
+    def forward(self, x):
+        mem, rec = self.start(x)
+        for t in range(x.size(0)):
+            spk, mem = self.lif(self.fc(x[t]), mem)
+            rec[t] += spk
+        return rec
+
+
+class SumRecord(Net):
+    def forward(self, x):
+        mem, rec = self.start(x)
+        for t in range(x.size(0)):
+            spk, mem = self.lif(self.fc(x[t]), mem)
+            rec[t] = rec[t] + spk
+        return rec
+
+
+class PartOfState(Net):
+    """A trace, written through a view that was taken before the loop, and by slices."""
+
+    def forward(self, x):
+        mem, rec = self.start(x)
+        h = torch.zeros(x.size(1), 6)
+        left = h[:, :4]
+        for t in range(x.size(0)):
+            rec[t], mem = self.lif(self.fc(x[t]) + 0.3 * h, mem)
+            left *= 0.5
+            h[:, :4] = rec[t][:, 2:] + left
+        return rec, h
+
+
+class CopiedSelect(Net):
+    def forward(self, x):
+        mem, rec = self.start(x)
+        for t in range(x.size(0)):
+            spk, mem = self.lif(self.fc(x[t]), mem)
+            rec.select(0, t).copy_(spk).mul_(2)
+        return rec
+
+
+class FlatWrite(Net):
+    def forward(self, x):
+        mem, rec = self.start(x)
+        for t in range(x.size(0)):
+            cur = self.fc(x[t])
+            cur.view(-1, 2, 3)[:, 0, 1:] = cur.detach()[:, :2] * 0.7
+            rec[t], mem = self.lif(cur, mem)
+            mem[:, :2].clamp_(min=-0.1)
+        return rec, mem
+
+
+@pytest.mark.parametrize("kind", [PartOfCurrent, AddedRecord, SumRecord, PartOfState, CopiedSelect, FlatWrite])
+def test_networks_that_write_into_parts_of_tensors_convert(kind):
+    torch.manual_seed(0)
+    module = kind()
+    converted = from_torch(module, (torch.rand(6, 3, 5) * 4,))
+    assert converted.report.notes == [] or "exactly this length" not in str(converted.report)
+    report = check_equivalence(module, converted, (torch.rand(9, 2, 5) * 4,))
+    report.raise_if_failed()
+    spikes = module(torch.rand(9, 2, 5) * 4)
+    assert (spikes[0] if isinstance(spikes, tuple) else spikes).sum() > 0
