@@ -116,10 +116,19 @@ class Write:
         structure = pytree.tree_structure(result if leaves_of(result, torch.Tensor) else written[0])
         outcome: Any = pytree.tree_unflatten(values, structure)
         recorder.add(form.target, recorder.current_path(), (form.args, form.kwargs), outcome)
-        for tensor, ref, value in zip(written, made, values, strict=True):
+        for tensor, ref, value, source in zip(written, made, values, loose, strict=True):
             if value != ref:
-                layout = torch.contiguous_format if tensor.is_contiguous() else torch.preserve_format
-                recorder.derive(torch.Tensor.to, (value, tensor.dtype), {"memory_format": layout}, ref)
+                self._like(tensor, ref, value, source)
+
+    def _like(self, tensor: torch.Tensor, ref: Ref, value: Ref, source: torch.Tensor) -> None:
+        """Give a value the dtype and the layout of the tensor that it is written into, where it may be viewed so."""
+        changed_layout = tensor.is_contiguous() and not source.is_contiguous()
+        if source.dtype != tensor.dtype:
+            cast = self.recorder.value(tensor) if changed_layout else ref
+            self.recorder.derive(torch.Tensor.to, (value, tensor.dtype), {}, cast)
+            value = cast
+        if changed_layout:
+            self.recorder.derive(torch.Tensor.contiguous, (value,), {}, ref)
 
 
 def _same_kind(source: torch.Tensor, target: torch.Tensor) -> bool:

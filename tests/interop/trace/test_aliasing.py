@@ -328,7 +328,7 @@ def written_twice(net, a, b):
     row, column = x[0], x[:, 0]
     row += 1
     column *= 2
-    row -= column[0]
+    row -= column[0] * 1
     return x, row, column
 
 
