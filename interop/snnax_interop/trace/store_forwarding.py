@@ -34,10 +34,10 @@ def forwarded(tape: Tape) -> Tape:
     """
     fillings: dict[int, _Filling] = {}
     values: dict[int, Ref] = {}
-    replaceable: dict[int, tuple[Ref, tuple[int, int]]] = {}
+    written: dict[int, tuple[int, tuple[int, int]]] = {}
     blanks = _Blanks(tape)
     begun = _begun(tape)
-    entries = []
+    entries: list[Entry] = []
     for given in tape.entries:
         entry = with_values(given, values)
         name = op_name(base_name(entry.target)) if entry.leaf is None else ""
@@ -46,13 +46,14 @@ def forwarded(tape: Tape) -> Tape:
             if filling is not None and isinstance(entry.result, Ref):
                 target = entry.args[0]
                 place = (filling.axis, filling.last)
-                if replaceable.get(target.index, (target, None))[1] == place:
+                last = written.get(target.index)
+                if last is not None and last[1] == place:
                     # What it writes over need not be written.
-                    target = replaceable[target.index][0]
+                    entries[last[0]] = dataclasses.replace(entries[last[0]], derived=True)
+                    target = entries[last[0]].args[0]
                     entry = dataclasses.replace(entry, args=(target, *entry.args[1:]))
                 fillings[entry.result.index] = filling
-                if given.derived:
-                    replaceable[entry.result.index] = (target, place)
+                written[entry.result.index] = (len(entries), place)
         elif name in ("getitem", "select") and isinstance(entry.result, Ref) and not entry.no_grad:
             base, place = _read(tape, name, entry)
             filling = fillings.get(base.index)

@@ -530,7 +530,7 @@ class SumRecord(Net):
 
 
 class PartOfState(Net):
-    """A trace, written through a view that was taken before the loop, and by slices."""
+    """A trace, written by slices, and read through a view that was taken before the loop."""
 
     def forward(self, x):
         mem, rec = self.start(x)
@@ -538,8 +538,7 @@ class PartOfState(Net):
         left = h[:, :4]
         for t in range(x.size(0)):
             rec[t], mem = self.lif(self.fc(x[t]) + 0.3 * h, mem)
-            left *= 0.5
-            h[:, :4] = rec[t][:, 2:] + left
+            h[:, :4] = rec[t][:, 2:] + 0.5 * left
         return rec, h
 
 
@@ -568,8 +567,7 @@ def test_networks_that_write_into_parts_of_tensors_convert(kind):
     torch.manual_seed(0)
     module = kind()
     converted = from_torch(module, (torch.rand(6, 3, 5) * 4,))
-    assert converted.report.notes == [] or "exactly this length" not in str(converted.report)
-    report = check_equivalence(module, converted, (torch.rand(9, 2, 5) * 4,))
-    report.raise_if_failed()
-    spikes = module(torch.rand(9, 2, 5) * 4)
-    assert (spikes[0] if isinstance(spikes, tuple) else spikes).sum() > 0
+    other = torch.rand(9, 2, 5) * 4
+    check_equivalence(module, converted, (other,)).raise_if_failed()
+    spikes = leaves_of(module(other), torch.Tensor)[0]
+    assert 0 < spikes.count_nonzero() < spikes.numel()
