@@ -111,14 +111,10 @@ class _Evaluation:
     def results(self, call: Call, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
         """The tensors that a function or a layer returns."""
         if call.converter is not None:
+            args, kwargs = map_leaves(_copied, (args, kwargs))  # some layers write into what they are given
             yield from _tensors(call.converter.run(self.modules[call.path], *args, **kwargs))
-        elif call.op == "setitem":
-            target = args[0].clone()
-            target[args[1]] = args[2]
-            yield target
         else:
             function = torch.Tensor.double if self.wide and call.op == "float" else call.target
-            args, kwargs = map_leaves(_copied, (args, kwargs)) if _writes(function) else (args, kwargs)
             yield from _tensors(function(*args, **kwargs))
 
     def filled(self, tree: Any, values: Mapping[Value, Any], step: int, count: int) -> Any:
@@ -159,9 +155,3 @@ def _tensors(result: Any) -> Iterator[torch.Tensor]:
 
 def _copied(item: Any) -> Any:
     return item.clone() if isinstance(item, torch.Tensor) else item
-
-
-def _writes(function: Any) -> bool:
-    """Whether a function writes into its first argument."""
-    name = getattr(function, "__name__", "")
-    return name.endswith("_") and (not name.endswith("__") or name.startswith("__i"))

@@ -35,6 +35,7 @@ from ..loops.lists import Part, parts_of
 from ..loops.roll import Body, BodyValue, StepNumbers, is_same, moving_subscript, outputs_of
 from ..loops.run import Runs
 from ..ops import base_name, bind, op_name
+from ..trace.functional import setitem
 from ..trace.tape import Entry, Ref, function_name, refs
 
 
@@ -467,7 +468,7 @@ class _Unifier:
         stop = self.start(lasts, sizes, from_end=lasts[0] == sizes[0])
         index = (*(slice(None),) * write.axis, slice(start, stop or None))
         target = self.value(initial, initial_there)
-        return self.synthetic(torch.Tensor.__setitem__, (target, index, stacked), shape, like=entry)
+        return self.synthetic(setitem, (target, index, stacked), shape, like=entry)
 
     @staticmethod
     def grown(sequence: Value, axis: int) -> tuple[Size, ...]:

@@ -2,16 +2,17 @@
 
 The module runs once on real tensors; every call of a module whose class has a converter, and every tensor function
 outside of these modules is written down with the identities of its tensors. Python control flow just happens. What the
-tape could not reproduce on other inputs is refused while it is recorded: values that steer Python, random numbers,
-writes into shared memory.
+tape could not reproduce on other inputs is refused while it is recorded: values that steer Python, random numbers.
+Nothing on the tape writes: `x.add_(y)` is the function `add`, whose result is the value of `x` from then on.
 """
 
 import contextlib
+import copy
 import dataclasses
 import linecache
 import operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -27,13 +28,16 @@ from ..converters.sequence import FoldedCall, SequenceCall
 from ..errors import RecordingError, UnsupportedModuleError
 from ..nodes.dropout import DRAWING
 from . import caller_loop
+from .aliasing import Aliases
 from .autograd_functions import CustomFunction, custom_function, recorded_function, seen_autograd_functions
 from .bytecode import instruction
+from .functional import setitem, written_arguments
 from .isolation import preserved, without_collector
-from .refusals import METADATA, fault_of, is_in_place
-from .store_forwarding import forwarded
+from .refusals import METADATA, fault_of
+from .store_forwarding import forwarded, without_unused
 from .tape import CONSTANT_FUNCTIONS, Entry, Frame, Place, Ref, Tape, base_name, function_name, leaves_of, refs
 from .unwrap import eager
+from .writes import Write
 
 
 # Functions that take a shape.
@@ -42,17 +46,18 @@ _SHAPED |= {f"new_{name}" for name in ("zeros", "ones", "full", "empty")}
 
 
 class _Functions(TorchFunctionMode):
-    def __init__(self, recorder: "_Recorder"):
+    def __init__(self, recorder: "Recorder"):
         super().__init__()
         self.recorder = recorder
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if self.recorder.paused:  # most calls are made inside of converted modules
             return func(*args, **(kwargs or {}))
-        return self.recorder.call_function(func, args, kwargs or {})
+        with self.recorder.one_call():
+            return self.recorder.call_function(func, args, kwargs or {})
 
 
-class _Recorder:
+class Recorder:
     def __init__(self, module: torch.nn.Module, registry: Registry, root: FrameType):
         self.registry = registry
         self.paths = {id(child): path for path, child in reversed(list(module.named_modules()))}
@@ -61,7 +66,7 @@ class _Recorder:
         self.alive: list[torch.Tensor] = []
         self.shapes: list[tuple[int, ...]] = []
         self.refs: dict[int, Ref] = {}
-        self.storages: dict[int, set[int]] = {}
+        self.aliases = Aliases(self)
         self.names: dict[int, str] = {}
         self.own: dict[int, str] = {}  # parameters and buffers as they are shown, by identity
         self.settings = {id(child): settings_of(child, registry) for child in module.modules()}
@@ -71,7 +76,6 @@ class _Recorder:
         self.called: set[str] = set()
         self.fired: set[int] = set()  # what neurons have made
         self.fresh: set[int] = set()  # neurons whose next call starts from their own state
-        self.whole: set[int] = set()  # what layers over whole sequences have made, by identity
         self.draws = False
         self.functions: dict[Any, CustomFunction] = {}
         self.stack: list[tuple[torch.nn.Module, Converter | None, Any]] = []
@@ -79,6 +83,7 @@ class _Recorder:
         self.frames: dict[int, tuple[FrameType, int]] = {}
         self.beginnings: dict[int, Any] = {}
         self.continues: dict[str, bool] = {}
+        self.derived = 0  # how many calls the user has not made
         self.paused = 0  # inside a module that is converted as a whole, and in the recorder itself
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
             if id(tensor) not in self.refs:
@@ -97,27 +102,53 @@ class _Recorder:
     # Values
 
     def new(self, tensor: torch.Tensor) -> Ref:
+        ref = self.value(tensor)
+        self.assign(tensor, ref)
+        self.aliases.register(tensor, ref)
+        return ref
+
+    def value(self, tensor: torch.Tensor) -> Ref:
         ref = Ref(len(self.tensors))
         self.tensors.append(tensor)
         self.alive.append(tensor)  # so that its id stays its own
         self.shapes.append(tuple(tensor.shape))
-        self.refs[id(tensor)] = ref
-        if tensor.layout == torch.strided:
-            self.storages.setdefault(tensor.untyped_storage().data_ptr(), set()).add(id(tensor))
         return ref
+
+    def assign(self, tensor: torch.Tensor, ref: Ref) -> None:
+        self.refs[id(tensor)] = ref
 
     def ref(self, tensor: torch.Tensor) -> Ref:
         """The value of a tensor; one that no call on the tape produced is a constant."""
-        found = self.refs.get(id(tensor))
+        if id(tensor) in self.refs:
+            self.refresh(tensor)
+            return self.refs[id(tensor)]
         gradient = tensor.grad_fn
-        if found is None and gradient is not None:
+        if gradient is not None:
             raise self.refuse(
                 f"a tensor of shape {tuple(tensor.shape)} was computed outside of this forward pass and carries "
                 f"gradients ({gradient.name()})",
                 advice="Allowed: inputs, parameters, buffers and constants. Reset states before converting, or compute "
                 "it inside forward.",
             )
-        return self.constant(self.new(tensor)) if found is None else found
+        memory = self.aliases.memory_of(tensor)
+        if memory.writes and any(not self.is_constant(view.ref) for view in memory.views):
+            raise self.refuse(
+                f"a tensor of shape {tuple(tensor.shape)} shares memory with one that forward has written into",
+                advice="Allowed: constants in memory of their own, or views that forward takes itself. clone() it "
+                "outside of forward.",
+            )
+        return self.constant(self.new(tensor))
+
+    def refresh(self, tensor: torch.Tensor) -> None:
+        """Let a tensor have what has been written into its memory through others."""
+        if self.aliases.is_current(tensor):
+            return
+        self.paused += 1
+        self.aliases.refresh(tensor)
+        self.paused -= 1
+
+    def is_constant(self, ref: Ref) -> bool:
+        return ref.index not in self.dependent and ref.index not in self.parametric
 
     def constant(self, ref: Ref) -> Ref:
         """Keep the present content of a constant, which may be written over later."""
@@ -183,10 +214,10 @@ class _Recorder:
         fault = fault_of(function, function.__name__, args, kwargs)
         if fault is not None:
             raise self.refuse(fault[0], advice=fault[1])
-        if is_in_place(name, kwargs):
-            targets = given[:1] if kwargs.get("out") is None else [kwargs["out"]]
-            self.check_own_memory(targets, name)
-            self.keep_spikes(targets)
+        targets = written_arguments(function, name, args, kwargs)
+        self.check_own_memory(targets, name)
+        if name == "__setitem__" and self.aliases.is_same_place(*args):
+            return function(*args, **kwargs)
         if getattr(function, "__name__", "") in CONSTANT_FUNCTIONS:
             # snnTorch's utils.reset reaches the left-over states of every network in the process; only shapes matter.
             args, kwargs = pytree.tree_map_only(torch.Tensor, self.known_or_detached, (args, kwargs))
@@ -195,9 +226,12 @@ class _Recorder:
         before = self.replace((args, kwargs))
         versions = [tensor._version for tensor in given]
         random_state = torch.random.get_rng_state()
+        write = Write(self, function, name, (args, kwargs), before, targets) if targets else None
         result = function(*args, **kwargs)
         self.check_random(random_state, function_name(function), allowed=name in DRAWING)
-        written = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
+        changed = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
+        self.check_written(changed, targets, name)
+        written = [tensor for tensor in targets if any(tensor is each for each in changed)]
         produced = leaves_of(result, torch.Tensor)
         if any(tensor.layout != torch.strided for tensor in produced):
             raise self.refuse(
@@ -216,34 +250,54 @@ class _Recorder:
             return result
         if not written and all(any(x is y for y in given) for x in produced):
             return result  # .float() of a float tensor and the like: nothing happened
-        for tensor in written:
-            self.check_write(tensor, name)
-            self.new(tensor)
+        if write is not None and written:
+            write.done(result, written)
+            return result
         for tensor in produced:
-            if not any(tensor is x for x in written):
-                self.new(tensor)
-        # A function that writes and returns nothing (index assignment) has its target as result.
-        outcome = result if produced else written[0]
-        self.add(function, self.current_path(), before, outcome)
+            self.new(tensor)
+        self.add(function, self.current_path(), before, result)
         return result
 
     def add(
         self, target: Any, path: str, before: Any, outcome: Any, converter: StepConverter | None = None, **extra: Any
-    ) -> None:
+    ) -> Entry:
         result = self.replace(outcome)
         args, kwargs = before
         no_grad = not torch.is_grad_enabled()
         entry = Entry(target, path, args, kwargs, result, self.here(), no_grad=no_grad, converter=converter, **extra)
+        self.append(entry)
+        return entry
+
+    def append(self, entry: Entry) -> None:
         self.entries.append(entry)
-        given = {ref.index for ref in refs((args, kwargs, entry.state_in))}
+        given = {ref.index for ref in refs((entry.args, entry.kwargs, entry.state_in))}
         made = {ref.index for ref in entry.made}
         if not entry.constant and given & self.dependent:
             self.dependent |= made
         # What a module makes depends on its parameters.
-        if converter is not None or (not entry.constant and given & self.parametric):
+        if entry.converter is not None or (not entry.constant and given & self.parametric):
             self.parametric |= made
         for index in made - self.dependent - self.parametric:
             self.constant(Ref(index))
+        self.aliases.link(entry, self.alive)
+
+    def derive(self, target: Any, args: Any, kwargs: Any, result: Ref, like: Entry | None = None) -> None:
+        """Write down a call that the user has not made, with path and gradient as in the call that it is `like`."""
+        path = self.current_path() if like is None else like.path
+        no_grad = not torch.is_grad_enabled() if like is None else like.no_grad
+        converter = like.converter if like is not None and like.target is target else None
+        self.append(Entry(target, path, args, kwargs, result, self.here(), converter, no_grad=no_grad, derived=True))
+        self.derived += 1
+
+    @contextlib.contextmanager
+    def one_call(self) -> Iterator[None]:
+        """Where a call of the user takes others with it, let them follow each other, as calls in a function would."""
+        first, derived = len(self.entries), self.derived
+        yield
+        if self.derived > derived:
+            for offset, entry in enumerate(self.entries[first:]):
+                frame = Frame(-self.derived, setitem.__code__, offset)
+                entry.place = dataclasses.replace(entry.place, frames=(*entry.place.frames, frame))
 
     def names_read(self) -> frozenset[str]:
         """The parameters and buffers that Python has looked into, or into something that was computed from them."""
@@ -270,6 +324,10 @@ class _Recorder:
     def call_autograd_function(self, kind: Any, apply: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.paused:
             return apply(*args, **kwargs)
+        with self.one_call():
+            return self.add_custom_function(kind, apply, args, kwargs)
+
+    def add_custom_function(self, kind: Any, apply: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         # Numbers that come as tensors of their own, such as a slope, are settings.
         places = [place for place, arg in enumerate(args) if isinstance(arg, torch.Tensor) and self.varies(arg)]
         before = self.replace((tuple(args[place] for place in places), {}))
@@ -298,8 +356,8 @@ class _Recorder:
 
     def check_own_memory(self, written: list[torch.Tensor], name: str) -> None:
         """Refuse a write into a parameter or buffer; before it happens, as it could not be taken back."""
-        for tensor in (x for x in written if x.layout == torch.strided and x.numel()):
-            shared = self.storages.get(tensor.untyped_storage().data_ptr(), set())
+        for tensor in (x for x in written if x.numel()):
+            shared = (id(view.tensor) for view in self.aliases.sharing(tensor))
             found = next((self.own[each] for each in shared if each in self.own), None)
             if found is not None:
                 raise self.refuse(
@@ -308,20 +366,29 @@ class _Recorder:
                     "or compute a new tensor from them (x = x * 0.9, in a variable of forward).",
                 )
 
-    def keep_spikes(self, written: list[torch.Tensor]) -> None:
-        """Keep what a neuron made of a tensor that is now written over: `total = spikes` and then `total += spikes`."""
-        for ref in (self.refs.get(id(tensor)) for tensor in written):
-            if ref is not None and ref.index in self.fired:
-                self.tensors[ref.index] = self.tensors[ref.index].detach().clone()
-
-    def check_write(self, tensor: torch.Tensor, name: str) -> None:
-        shared = self.storages.get(tensor.untyped_storage().data_ptr(), set()) - {id(tensor)}
-        views = [x for x in shared if self.alive[self.refs[x].index] is not tensor]
-        if (tensor._is_view() and id(tensor) not in self.whole) or (views and name != "__setitem__"):
+    def check_written(self, changed: list[torch.Tensor], targets: list[torch.Tensor], name: str) -> None:
+        """Refuse a function that has written into arguments which only look as if they were read."""
+        known = {id(view.tensor) for target in targets for view in self.aliases.sharing(target)}
+        others = [tensor for tensor in changed if id(tensor) not in known]
+        if others:
+            self.check_own_memory(others, name)
             raise self.refuse(
-                f"{name} writes into memory that another tensor shares",
-                advice="Allowed: writes into tensors of their own. Use the out-of-place form (x = x + y for x += y).",
+                f"{name} writes into an argument of shape {tuple(others[0].shape)}",
+                advice="Allowed: functions that leave their arguments alone, and in-place calls such as x.add_(y).",
             )
+
+    def prepare_write(self, tensor: torch.Tensor, name: str) -> None:
+        """Before a write: let the tape have all that is written over."""
+        self.check_own_memory([tensor], name)
+        self.ref(tensor)
+        self.aliases.prepare(tensor)
+        self.keep_spikes(tensor)
+
+    def keep_spikes(self, written: torch.Tensor) -> None:
+        """Keep what a neuron made of a tensor that is now written over: `total = spikes` and then `total += spikes`."""
+        for view in self.aliases.sharing(written):
+            if view.ref.index in self.fired:
+                self.tensors[view.ref.index] = self.tensors[view.ref.index].detach().clone()
 
     # Modules
 
@@ -340,6 +407,8 @@ class _Recorder:
         neuron = neuron_of(converter)
         if neuron is not None and neuron.attributes is not None:
             converter = neuron = None  # its forward is recorded
+        if converter is not None and _writes(module):
+            self.prepare_write(args[0], type(module).__name__)
         state = None if neuron is None or neuron.memory is None else neuron.memory.read(module)
         self.stack.append((module, converter, (state, None if converter is None else torch.random.get_rng_state())))
         self.paused += converter is not None
@@ -356,6 +425,10 @@ class _Recorder:
                     "or write the neuron's equations as tensor functions with the computed value.",
                     path=path,
                 )
+
+    def left(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+        with self.one_call():
+            self.leave(module, args, kwargs, result)
 
     def leave(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         entered, converter, (state, random_state) = self.stack.pop()
@@ -420,12 +493,17 @@ class _Recorder:
         given = leaves_of((args, kwargs), torch.Tensor)
         produced = leaves_of(result, torch.Tensor)
         before = self.replace((args, kwargs))
-        in_place = getattr(module, "inplace", False)
-        if not in_place and all(any(x is y for y in given) for x in produced):
+        if _writes(module) and any(produced[0] is x for x in given):
+            # The options of the module, without the write.
+            plain: Any = copy.copy(module)
+            plain.inplace = False
+            self.aliases.write(produced[0], self.value(produced[0]))
+            self.add(plain, path, before, result, converter=converter)
+            self.aliases.write_back(produced[0], type(module).__name__)
+            return
+        if all(any(x is y for y in given) for x in produced):
             return  # an identity: nothing happened
         for tensor in produced:
-            if any(tensor is x for x in given):
-                self.check_write(tensor, type(module).__name__)
             self.new(tensor)
         self.add(module, path, before, result, converter=converter)
 
@@ -460,7 +538,6 @@ class _Recorder:
         for tensor, field in call.results:
             series = outs if field is None else [state[field] for state in states]
             self.new(tensor)
-            self.whole.add(id(tensor))
             self.add(torch.stack, path, ((series,), {}), tensor)
 
     def add_folded(self, module: Any, path: str, call: FoldedCall) -> None:
@@ -502,6 +579,12 @@ def _given(function: Callable[..., Any], args: tuple[Any, ...], places: list[int
         return function(*filled)
 
     return call
+
+
+def _writes(module: Any) -> bool:
+    """Whether a layer writes into its argument; a dropout that is off does not."""
+    is_off = isinstance(module, torch.nn.modules.dropout._DropoutNd) and not module.training
+    return bool(getattr(module, "inplace", False)) and not is_off
 
 
 def _step(series: Any, step: int) -> torch.Tensor:
@@ -563,7 +646,7 @@ def run_once(
         stack.enter_context(eager())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.enable_grad())
-        recorder = _Recorder(module, registry, sys._getframe())
+        recorder = Recorder(module, registry, sys._getframe())
         input_refs = tuple(recorder.new(tensor) for tensor in inputs)
         recorder.dependent.update(ref.index for ref in input_refs)
         registry.reset_states(module)
@@ -580,18 +663,20 @@ def run_once(
         before = hooks.register_module_forward_pre_hook(recorder.enter)
         stack.callback(before.remove)
         after = hooks.register_module_forward_hook(
-            lambda module, args, kwargs, result: recorder.leave(module, args, kwargs, result), with_kwargs=True
+            lambda module, args, kwargs, result: recorder.left(module, args, kwargs, result), with_kwargs=True
         )
         stack.callback(after.remove)
         stack.enter_context(seen_autograd_functions(recorder.call_autograd_function))
         stack.enter_context(without_collector())
         stack.enter_context(_Functions(recorder))
         result = (module if call is None else call)(*inputs)
+    with recorder.one_call():
+        returned = recorder.replace(result)
     left = {recorder.paths[id(child)] for child, read in neurons if any(bool(x.any()) for x in read(child) or ())}
     tape = Tape(
         recorder.entries,
         input_refs,
-        recorder.replace(result),
+        returned,
         recorder.tensors,
         recorder.names,
         recorder.dependent,
@@ -602,4 +687,4 @@ def run_once(
         tuple(path for path, continues in recorder.continues.items() if continues and path in left),
         recorder.draws,
     )
-    return forwarded(tape)
+    return without_unused(forwarded(tape))

@@ -24,7 +24,7 @@ CONSTANT_FUNCTIONS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_
 
 @dataclasses.dataclass(frozen=True)
 class Ref:
-    """A tensor value on the tape; writing into a tensor in place makes a new value."""
+    """A tensor value on the tape; writing into a tensor in place makes a new value of it, and of its views."""
 
     index: int
 
@@ -57,6 +57,7 @@ class Entry:
 
     `args`, `kwargs` and `result` are the call's own structures with `Ref` in the place of tensors. `state_in` and
     `state_out` hold the state of a neuron around the call; None in `state_in` is the layer's own initial state.
+    `derived` calls are none of the user's: they make of a write what other tensors in the same memory hold then.
     """
 
     target: Any
@@ -69,6 +70,7 @@ class Entry:
     state_in: tuple[Ref, ...] | None = None
     state_out: tuple[Ref, ...] = ()
     no_grad: bool = False
+    derived: bool = False
 
     @property
     def constant(self) -> bool:

@@ -731,6 +731,42 @@ class WriteIntoInput(Net):
         return self.fc(x[t])
 
 
+class WritePastGradient(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        cur.data[:, 0] = 0.5
+        return cur * 2
+
+
+class WriteIntoDetached(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        cur.detach().clamp_(max=2)
+        return cur * 2
+
+
+class WritePartWithoutGradient(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        with torch.no_grad():
+            cur[:, 0].mul_(2)
+        return cur
+
+
+class WriteIntoWindows(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        cur.unfold(1, 2, 2).mul_(2)
+        return cur
+
+
+class DiagonalOfAll(Net):
+    def current(self, x, t, mem):
+        cur = self.fc(x[t])
+        cur.fill_diagonal_(0.5)
+        return cur
+
+
 class SumOverBatch(Net):
     def current(self, x, t, mem):
         return self.fc(x[t]) + self.fc(x[t]).sum(0)
@@ -788,10 +824,38 @@ class FoldedOutput(Net):
 
 
 @pytest.mark.parametrize(
-    ("kind", "line"), [(WriteIntoView, "cur[:, 0].mul_(2)"), (WriteIntoInput, "x[t].clamp_(max=2)")]
+    ("kind", "match", "line"),
+    [
+        (WritePastGradient, "is read after a write .* by __setitem__ through .data, past its", "return cur * 2"),
+        (WriteIntoDetached, "is read after a write .* by clamp_ through .detach, past its gradient", "return cur * 2"),
+        (WritePartWithoutGradient, "mul_ writes a part of a tensor that carries gradients", "cur[:, 0].mul_(2)"),
+        (
+            WriteIntoWindows,
+            "mul_ writes into memory that another tensor shares, through",
+            "cur.unfold(1, 2, 2).mul_(2)",
+        ),
+        (DiagonalOfAll, "fill_diagonal_ writes into a tensor as no function", "cur.fill_diagonal_(0.5)"),
+    ],
 )
-def test_writes_into_shared_memory_are_refused(kind, line):
-    refused(kind(), RecordingError, "writes into memory that another tensor shares", line=line)
+def test_writes_into_shared_memory_that_have_no_function_are_refused(kind, match, line):
+    refused(kind(), RecordingError, match, line=line)
+
+
+def test_a_write_through_a_view_converts():
+    torch.manual_seed(0)
+    module = WriteIntoView()
+    converted = from_torch(module, (sequence(),))
+    check_equivalence(module, converted, (sequence(7, 2),)).raise_if_failed()
+
+
+def test_a_write_into_the_input_converts_and_leaves_it_alone():
+    """torch itself takes no gradients here: it writes into what the layer before keeps for its own."""
+    torch.manual_seed(0)
+    module, example = WriteIntoInput(), sequence()
+    before = example.clone()
+    converted = from_torch(module, (example,))
+    assert torch.equal(example, before)
+    check_equivalence(module, converted, (sequence(7, 2),), gradients=False).raise_if_failed()
 
 
 @pytest.mark.parametrize(
