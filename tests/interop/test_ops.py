@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from snnax_interop.ops import ELEMENTWISE, OPS, WORK, Steps, op_name
+from snnax_interop.ops import ELEMENTWISE, OPS, MIXING, Steps, op_name
 
 
 def _random(*shape, seed=0, scale=2.0):
@@ -538,8 +538,8 @@ def test_every_function_has_a_row():
     # What an empty tensor holds is not defined; functions of the user's own have a file of their own.
     tested = {OPS[name].name for name, *_ in ROWS}
     assert tested | {"item", "empty", "empty_like", "new_empty", "custom_function"} == {op.name for op in OPS.values()}
-    assert set(OPS) >= ELEMENTWISE | set(WORK)
-    assert not ELEMENTWISE & set(WORK)
+    assert set(OPS) >= ELEMENTWISE | set(MIXING)
+    assert not ELEMENTWISE & set(MIXING)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")

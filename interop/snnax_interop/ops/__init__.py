@@ -32,4 +32,4 @@ from .registry import OPS as OPS, Op as Op, op as op
 # Operations that act on each element by itself: they need no batch axis to be right.
 ELEMENTWISE = frozenset(each.name for each in OPS.values() if each.axes == "elementwise")
 # Operations that work along axes, with the rule for which.
-WORK = {each.name: each.axes for each in OPS.values() if isinstance(each.axes, Mixing)}
+MIXING = {each.name: each.axes for each in OPS.values() if isinstance(each.axes, Mixing)}
