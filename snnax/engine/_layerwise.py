@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ._chunked import scan_chunks
-from ._contract import (
+from ._nodes import (
     AbstractContainer,
     AbstractFunction,
     AbstractLayer,

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._contract import (
+from ._nodes import (
     AbstractContainer,
     AbstractFunction,
     AbstractLayer,
