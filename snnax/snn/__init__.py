@@ -80,6 +80,7 @@ from .parts import (
     Adaptation as Adaptation,
     Factor as Factor,
     Firing as Firing,
+    Integration as Integration,
     Quantiser as Quantiser,
     Rate as Rate,
     SigmoidRate as SigmoidRate,

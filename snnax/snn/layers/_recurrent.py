@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ...engine import AbstractContainer, AbstractFunction, AbstractLayer, apply
 from ..neurons import AbstractNeuron
 from ..parts import check_input, floating
-from ._state import initial_state
+from ._state import AbstractOuterState, initial_state
 
 
 class OneToOne(AbstractFunction):
@@ -30,28 +30,12 @@ class OneToOne(AbstractFunction):
         return self.weight.astype(x.dtype) * x
 
 
-class RecurrentState(eqx.Module):
+class RecurrentState(AbstractOuterState):
     """State of the neuron, its last output `z`, and the state of the connection (None if it has none)."""
 
     neuron: Any
     z: Float[Array, "..."]
     connection: Any = None
-
-    # Of any type: shapes are inferred with structs in the place of arrays.
-    @property
-    def v(self) -> Any:
-        """The membrane potential of the neuron."""
-        return self.neuron.v
-
-    @property
-    def i(self) -> Any:
-        """The synaptic current of the neuron."""
-        return self.neuron.i
-
-    @property
-    def a(self) -> Any:
-        """The adaptation of the neuron."""
-        return self.neuron.a
 
     @property
     def rho(self) -> Any:

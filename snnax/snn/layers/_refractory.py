@@ -10,28 +10,14 @@ from jaxtyping import Array, ArrayLike, Float
 from ...engine import AbstractLayer
 from ...surrogate import AbstractSurrogate, SuperSpike
 from ..parts import Firing, floating
+from ._state import AbstractOuterState
 
 
-class RefractoryState(eqx.Module):
+class RefractoryState(AbstractOuterState):
     """State of the neuron, and the time steps `rho` that it still has to wait."""
 
     neuron: Any
     rho: Float[Array, "..."]
-
-    @property
-    def v(self) -> Any:
-        """The membrane potential of the neuron."""
-        return self.neuron.v
-
-    @property
-    def i(self) -> Any:
-        """The synaptic current of the neuron."""
-        return self.neuron.i
-
-    @property
-    def a(self) -> Any:
-        """The adaptation of the neuron."""
-        return self.neuron.a
 
 
 class Refractory(AbstractLayer):

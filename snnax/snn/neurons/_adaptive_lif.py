@@ -3,25 +3,21 @@
 from typing import Any, Unpack
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike
+from jaxtyping import ArrayLike
 
 from ..parts import (
     AbstractDecay,
     Adaptation,
     DecayConstants,
     Firing,
-    FiringOptions,
-    InputScale,
+    Integration,
+    LeakyOptions,
     Reset,
     Shape,
-    SynapseOrder,
     as_shape,
-    check_order,
-    check_scale,
     decays_from_tau,
     factor_from_tau,
-    optional,
-    split_decays,
+    split_options,
 )
 from ._leaky import AbstractLeaky
 
@@ -43,14 +39,10 @@ class AdaptiveLIF(AbstractLeaky):
     [0.0]
     """
 
-    decay_mem: AbstractDecay
-    decay_syn: AbstractDecay | None
-    v_leak: Array | None
+    integration: Integration
     adaptation: Adaptation
     firing: Firing
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
-    input_scale: InputScale = eqx.field(static=True)
 
     def __init__(
         self,
@@ -62,11 +54,8 @@ class AdaptiveLIF(AbstractLeaky):
         *,
         coupling: ArrayLike = 0.0,
         jump: ArrayLike = 0.1,
-        v_leak: ArrayLike | None = None,
-        synapse_order: SynapseOrder = "decay-jump-read",
-        input_scale: InputScale = "unit",
         key: Any = None,
-        **firing: Unpack[FiringOptions],
+        **options: Unpack[LeakyOptions],
     ):
         """**Arguments:** `decay_adapt`, `coupling`, `jump`: of the adaptation current, scalar or per neuron; all others
         as in `snn.LIF`.
@@ -74,15 +63,11 @@ class AdaptiveLIF(AbstractLeaky):
         **Raises:** `ValueError` for an unknown option.
         """
         del key
-        self.decay_mem, self.decay_syn = split_decays(decay_constants)
-        check_order(synapse_order)
-        check_scale(input_scale)
+        integration, firing = split_options(options)
+        self.integration = Integration(decay_constants, **integration)
         self.adaptation = Adaptation(decay_adapt, coupling=coupling, jump=jump, acts_on="current")
-        self.v_leak = optional(v_leak)
         self.firing = Firing(threshold, reset, **firing)
         self.shape = as_shape(shape)
-        self.synapse_order = synapse_order
-        self.input_scale = input_scale
 
     @classmethod
     def from_tau(

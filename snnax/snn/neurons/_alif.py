@@ -1,29 +1,26 @@
 """Leaky integrate-and-fire neurons whose threshold adapts."""
 
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike
+from jaxtyping import ArrayLike
 
 from ..parts import (
     AbstractDecay,
     Adaptation,
     DecayConstants,
+    EulerOptions,
     Firing,
-    FiringOptions,
-    InputScale,
+    Integration,
+    LeakyOptions,
     Reset,
     Shape,
-    SynapseOrder,
     as_shape,
-    check_order,
-    check_scale,
     decays_from_tau,
     factor_from_tau,
     fixed_delay,
-    optional,
     rate_from_tau,
-    split_decays,
+    split_options,
 )
 from ._leaky import AbstractLeaky
 
@@ -46,14 +43,10 @@ class ALIF(AbstractLeaky):
     [0.0]
     """
 
-    decay_mem: AbstractDecay
-    decay_syn: AbstractDecay | None
-    v_leak: Array | None
+    integration: Integration
     adaptation: Adaptation
     firing: Firing
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
-    input_scale: InputScale = eqx.field(static=True)
 
     def __init__(
         self,
@@ -65,11 +58,8 @@ class ALIF(AbstractLeaky):
         *,
         scale: ArrayLike = 1.8,
         jump: ArrayLike | None = None,
-        v_leak: ArrayLike | None = None,
-        synapse_order: SynapseOrder = "decay-jump-read",
-        input_scale: InputScale = "unit",
         key: Any = None,
-        **firing: Unpack[FiringOptions],
+        **options: Unpack[LeakyOptions],
     ):
         r"""**Arguments:** `decay_adapt`: $\rho$; `scale`: $\kappa$; `jump`: $b$, or None for $1 - \rho$; scalar or per
         neuron. All others as in `snn.LIF`; a reset cannot wait for a time step in which the threshold is another one.
@@ -77,15 +67,11 @@ class ALIF(AbstractLeaky):
         **Raises:** `ValueError` for an unknown option.
         """
         del key
-        self.decay_mem, self.decay_syn = split_decays(decay_constants)
-        check_order(synapse_order)
-        check_scale(input_scale)
+        integration, firing = split_options(options)
+        self.integration = Integration(decay_constants, **integration)
         self.adaptation = Adaptation(decay_adapt, jump=jump, scale=scale, acts_on="threshold")
-        self.v_leak = optional(v_leak)
         self.firing = Firing(threshold, reset, **fixed_delay("ALIF", firing, False))
         self.shape = as_shape(shape)
-        self.synapse_order = synapse_order
-        self.input_scale = input_scale
 
     @classmethod
     def from_tau(
@@ -122,14 +108,10 @@ class LSNN(AbstractLeaky):
     [1.0]
     """
 
-    decay_mem: AbstractDecay
-    decay_syn: AbstractDecay
-    v_leak: Array | None
+    integration: Integration
     adaptation: Adaptation
     firing: Firing
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
-    input_scale: Literal["one_minus_decay"] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -140,30 +122,24 @@ class LSNN(AbstractLeaky):
         reset: Reset | ArrayLike = "zero",
         *,
         jump: ArrayLike = 1.8,
-        v_leak: ArrayLike | None = None,
-        synapse_order: SynapseOrder = "read-decay-jump",
         key: Any = None,
-        **firing: Unpack[FiringOptions],
+        **options: Unpack[EulerOptions],
     ):
         """**Arguments:** `decay_constants`: `[membrane, synapse]`; `decay_adapt`, `jump`: of the threshold, scalar or
-        per neuron; all others as in `snn.LIF`.
+        per neuron; all others as in `snn.LIF`, but for `input_scale`, and `synapse_order="read-decay-jump"` by default.
 
         **Raises:** `ValueError` for one decay constant, or an unknown option.
         """
         del key
-        self.decay_mem, decay_syn = split_decays(decay_constants)
-        if decay_syn is None:
-            raise ValueError("LSNN needs the decay constants [membrane, synapse], found one; snn.ALIF takes one")
-        self.decay_syn = decay_syn
-        check_order(synapse_order)
-        self.v_leak = optional(v_leak)
+        given, firing = split_options(options)
+        given.setdefault("synapse_order", "read-decay-jump")
+        integration = Integration(decay_constants, input_scale="one_minus_decay", **given)
+        self.integration = integration.with_synapse("LSNN", "snn.ALIF")
         self.firing = Firing(threshold, reset, **fixed_delay("LSNN", firing, False))
         self.adaptation = Adaptation(
             decay_adapt, jump=jump, acts_on="threshold", reads="after", detach=self.firing.detach_reset
         )
         self.shape = as_shape(shape)
-        self.synapse_order = synapse_order
-        self.input_scale = "one_minus_decay"
 
     @classmethod
     def from_tau(

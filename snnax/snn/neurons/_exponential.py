@@ -10,31 +10,28 @@ from ..parts import (
     AbstractDecay,
     Adaptation,
     DecayConstants,
+    EulerOptions,
     Firing,
-    FiringOptions,
+    Integration,
     Reset,
     Shape,
-    SynapseOrder,
     as_shape,
-    check_order,
     decays_from_tau,
     floating,
     optional,
     rate_from_tau,
-    split_decays,
+    split_options,
 )
 from ._neuron import AbstractNeuron
 
 
 class _AbstractExponential(AbstractNeuron):
-    decay_mem: eqx.AbstractVar[AbstractDecay]
-    v_leak: eqx.AbstractVar[Array | None]
     delta_T: eqx.AbstractVar[Array]
     theta_rh: eqx.AbstractVar[Array | None]
 
     @property
     def v_rest(self) -> Array | float:
-        return 0.0 if self.v_leak is None else self.v_leak
+        return self.integration.v_rest
 
     @property
     def membrane_factor(self) -> None:
@@ -44,7 +41,7 @@ class _AbstractExponential(AbstractNeuron):
         assert self.firing is not None
         delta = self.delta_T.astype(v.dtype)
         theta = (self.firing.threshold if self.theta_rh is None else self.theta_rh).astype(v.dtype)
-        return self.decay_mem.relax(v, delta * jnp.exp((v - theta) / delta) + drive, jnp.asarray(self.v_rest, v.dtype))
+        return self.integration.charge(v, delta * jnp.exp((v - theta) / delta) + drive)
 
 
 class EIF(_AbstractExponential):
@@ -66,15 +63,12 @@ class EIF(_AbstractExponential):
     [0.0, 1.0]
     """
 
-    decay_mem: AbstractDecay
-    decay_syn: AbstractDecay | None
-    v_leak: Array | None
+    integration: Integration
     delta_T: Array
     theta_rh: Array | None
     firing: Firing
     adaptation: None
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
 
     def __init__(
         self,
@@ -85,25 +79,21 @@ class EIF(_AbstractExponential):
         *,
         delta_T: ArrayLike = 0.5,
         theta_rh: ArrayLike | None = None,
-        v_leak: ArrayLike | None = None,
-        synapse_order: SynapseOrder = "decay-jump-read",
         key: Any = None,
-        **firing: Unpack[FiringOptions],
+        **options: Unpack[EulerOptions],
     ):
         """**Arguments:** `delta_T`: sharpness of the spike initiation; `theta_rh`: where it begins (None: at
-        `threshold`); all others as in `snn.LIF`.
+        `threshold`); all others as in `snn.LIF`, but for `input_scale`.
 
         **Raises:** `ValueError` for an unknown option.
         """
         del key
-        self.decay_mem, self.decay_syn = split_decays(decay_constants)
-        check_order(synapse_order)
-        self.v_leak, self.theta_rh = optional(v_leak), optional(theta_rh)
-        self.delta_T = floating(delta_T)
+        integration, firing = split_options(options)
+        self.integration = Integration(decay_constants, input_scale="one_minus_decay", **integration)
+        self.delta_T, self.theta_rh = floating(delta_T), optional(theta_rh)
         self.firing = Firing(threshold, reset, **firing)
         self.adaptation = None
         self.shape = as_shape(shape)
-        self.synapse_order = synapse_order
 
     @classmethod
     def from_tau(
@@ -131,15 +121,12 @@ class AdEx(_AbstractExponential):
     ([1.0], [0.5])
     """
 
-    decay_mem: AbstractDecay
-    decay_syn: AbstractDecay | None
-    v_leak: Array | None
+    integration: Integration
     delta_T: Array
     theta_rh: Array | None
     adaptation: Adaptation
     firing: Firing
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
 
     def __init__(
         self,
@@ -153,10 +140,8 @@ class AdEx(_AbstractExponential):
         jump: ArrayLike = 0.02,
         delta_T: ArrayLike = 0.5,
         theta_rh: ArrayLike | None = None,
-        v_leak: ArrayLike | None = None,
-        synapse_order: SynapseOrder = "decay-jump-read",
         key: Any = None,
-        **firing: Unpack[FiringOptions],
+        **options: Unpack[EulerOptions],
     ):
         """**Arguments:** `decay_adapt`, `coupling`, `jump`: of the adaptation current, scalar or per neuron; all others
         as in `snn.EIF`.
@@ -164,14 +149,12 @@ class AdEx(_AbstractExponential):
         **Raises:** `ValueError` for an unknown option.
         """
         del key
-        self.decay_mem, self.decay_syn = split_decays(decay_constants)
-        check_order(synapse_order)
+        integration, firing = split_options(options)
+        self.integration = Integration(decay_constants, input_scale="one_minus_decay", **integration)
         self.adaptation = Adaptation(decay_adapt, coupling=coupling, jump=jump, acts_on="current")
-        self.v_leak, self.theta_rh = optional(v_leak), optional(theta_rh)
-        self.delta_T = floating(delta_T)
+        self.delta_T, self.theta_rh = floating(delta_T), optional(theta_rh)
         self.firing = Firing(threshold, reset, **firing)
         self.shape = as_shape(shape)
-        self.synapse_order = synapse_order
 
     @classmethod
     def from_tau(

@@ -3,10 +3,9 @@
 from typing import Any, Unpack
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
-from ..parts import Firing, FiringOptions, Reset, Shape, SynapseOrder, as_shape
+from ..parts import Firing, FiringOptions, Integration, Lossless, Reset, Shape, as_shape
 from ._neuron import AbstractNeuron
 
 
@@ -15,6 +14,7 @@ class IF(AbstractNeuron):
 
     $$ v_t = v_{t-1} + x_t, \quad z_t = H(v_t - \theta), \quad v_t \leftarrow v_t - \theta z_t $$
 
+    >>> import jax.numpy as jnp
     >>> neuron = IF(1, threshold=1.0)
     >>> state = neuron.init_state()
     >>> for _ in range(4):
@@ -23,11 +23,10 @@ class IF(AbstractNeuron):
     [1.0]
     """
 
-    decay_syn: None
+    integration: Integration
     firing: Firing
     adaptation: None
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
 
     def __init__(
         self,
@@ -40,18 +39,18 @@ class IF(AbstractNeuron):
     ):
         """Arguments and errors as for the same names of `snn.LIF` and `snn.Firing`."""
         del key
-        self.decay_syn = self.adaptation = None
+        self.integration = Integration(Lossless())
+        self.adaptation = None
         self.firing = Firing(threshold, reset, **firing)
         self.shape = as_shape(shape)
-        self.synapse_order = "decay-jump-read"
 
     @property
-    def v_rest(self) -> float:
-        return 0.0
+    def v_rest(self) -> Array | float:
+        return self.integration.v_rest
 
     @property
     def membrane_factor(self) -> Array:
-        return jnp.ones(())
+        return self.decay_mem.factor
 
     def charge(self, v, drive):
-        return v + drive
+        return self.integration.charge(v, drive)

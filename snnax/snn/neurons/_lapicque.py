@@ -5,7 +5,7 @@ from typing import Any, Unpack
 import equinox as eqx
 from jaxtyping import Array, ArrayLike
 
-from ..parts import Firing, FiringOptions, Reset, Shape, SynapseOrder, as_shape, check_times, floating
+from ..parts import Factor, Firing, FiringOptions, Integration, Reset, Shape, as_shape, check_times, floating
 from ._neuron import AbstractNeuron
 
 
@@ -28,12 +28,10 @@ class Lapicque(AbstractNeuron):
 
     resistance: Array
     capacitance: Array
-    decay_syn: None
     firing: Firing
     adaptation: None
     shape: tuple[int, ...] | None = eqx.field(static=True)
     dt: float = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
 
     def __init__(
         self,
@@ -55,10 +53,9 @@ class Lapicque(AbstractNeuron):
         del key
         self.resistance, self.capacitance = floating(resistance), floating(capacitance)
         self.dt = float(dt)
-        self.decay_syn = self.adaptation = None
+        self.adaptation = None
         self.firing = Firing(threshold, reset, **firing)
         self.shape = as_shape(shape)
-        self.synapse_order = "decay-jump-read"
 
     @classmethod
     def from_tau(cls, shape: Shape, tau_mem: float, *, dt: float, resistance: float = 1.0, **options: Any):
@@ -70,12 +67,17 @@ class Lapicque(AbstractNeuron):
         return cls(shape, resistance, tau_mem / resistance, dt=dt, **options)
 
     @property
+    def integration(self) -> Integration:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The decay of the circuit; its membrane takes up the input by an equation of its own."""
+        return Integration(Factor(1 - self.dt / (self.resistance * self.capacitance), constraint="none"))
+
+    @property
     def v_rest(self) -> float:
         return 0.0
 
     @property
     def membrane_factor(self) -> Array:
-        return 1 - self.dt / (self.resistance * self.capacitance)
+        return self.decay_mem.factor
 
     def charge(self, v, drive):
         # Multiplied in the order of snnTorch, to the bit.

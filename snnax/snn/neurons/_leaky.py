@@ -1,22 +1,16 @@
 """Membranes that decay exponentially between spikes."""
 
-import equinox as eqx
 from jaxtyping import Array
 
-from ..parts import AbstractDecay, InputScale, integrate
 from ._neuron import AbstractNeuron
 
 
 class AbstractLeaky(AbstractNeuron):
-    """A neuron whose membrane is a leaky integrator: `v = d v + x`, or `d v + (1 - d) (v_leak + x)`."""
-
-    decay_mem: eqx.AbstractVar[AbstractDecay]
-    v_leak: eqx.AbstractVar[Array | None]
-    input_scale: eqx.AbstractVar[InputScale]
+    """A neuron whose membrane is a leaky integrator and nothing else: what `snn.Integration` computes."""
 
     @property
     def v_rest(self) -> Array | float:
-        return 0.0 if self.v_leak is None else self.v_leak
+        return self.integration.v_rest
 
     @property
     def membrane_factor(self) -> Array:
@@ -27,4 +21,4 @@ class AbstractLeaky(AbstractNeuron):
         return self.input_scale == "unit"
 
     def charge(self, v, drive):
-        return integrate(self.decay_mem, self.input_scale, self.v_leak, v, drive)
+        return self.integration.charge(v, drive)

@@ -1,23 +1,10 @@
 """The leaky integrator: a LIF neuron that never spikes, used as a readout."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike
 
-from ..parts import (
-    AbstractDecay,
-    DecayConstants,
-    InputScale,
-    Shape,
-    SynapseOrder,
-    as_shape,
-    check_order,
-    check_scale,
-    decays_from_tau,
-    optional,
-    split_decays,
-)
+from ..parts import DecayConstants, Integration, IntegrationOptions, Shape, as_shape, decays_from_tau
 from ._leaky import AbstractLeaky
 
 
@@ -35,35 +22,24 @@ class LI(AbstractLeaky):
     [0.5, 1.0]
     """
 
-    decay_mem: AbstractDecay
-    decay_syn: AbstractDecay | None
-    v_leak: Array | None
+    integration: Integration
     firing: None
     adaptation: None
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
-    input_scale: InputScale = eqx.field(static=True)
 
     def __init__(
         self,
         shape: Shape,
         decay_constants: DecayConstants,
         *,
-        v_leak: ArrayLike | None = None,
-        synapse_order: SynapseOrder = "decay-jump-read",
-        input_scale: InputScale = "unit",
         key: Any = None,
+        **integration: Unpack[IntegrationOptions],
     ):
         """Arguments and errors as for the same names of `snn.LIF`."""
         del key
-        self.decay_mem, self.decay_syn = split_decays(decay_constants)
-        check_order(synapse_order)
-        check_scale(input_scale)
-        self.v_leak = optional(v_leak)
+        self.integration = Integration(decay_constants, **integration)
         self.firing = self.adaptation = None
         self.shape = as_shape(shape)
-        self.synapse_order = synapse_order
-        self.input_scale = input_scale
 
     @classmethod
     def from_tau(cls, shape: Shape, tau_mem: float, tau_syn: float | None = None, *, dt: float, **options: Any) -> "LI":
@@ -86,41 +62,27 @@ class CubaLI(AbstractLeaky):
     [0.75]
     """
 
-    decay_mem: AbstractDecay
-    decay_syn: AbstractDecay
-    v_leak: Array | None
+    integration: Integration
     firing: None
     adaptation: None
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
-    input_scale: InputScale = eqx.field(static=True)
 
     def __init__(
         self,
         shape: Shape,
         decay_constants: DecayConstants,
         *,
-        v_leak: ArrayLike | None = None,
-        synapse_order: SynapseOrder = "decay-jump-read",
-        input_scale: InputScale = "unit",
         key: Any = None,
+        **integration: Unpack[IntegrationOptions],
     ):
         """Arguments as for the same names of `snn.LIF`; `decay_constants` are `[membrane, synapse]`.
 
         **Raises:** `ValueError` for one decay constant, or an unknown option.
         """
         del key
-        self.decay_mem, decay_syn = split_decays(decay_constants)
-        if decay_syn is None:
-            raise ValueError("CubaLI needs the decay constants [membrane, synapse], found one; snn.LI takes one")
-        self.decay_syn = decay_syn
-        check_order(synapse_order)
-        check_scale(input_scale)
-        self.v_leak = optional(v_leak)
+        self.integration = Integration(decay_constants, **integration).with_synapse("CubaLI", "snn.LI")
         self.firing = self.adaptation = None
         self.shape = as_shape(shape)
-        self.synapse_order = synapse_order
-        self.input_scale = input_scale
 
     @classmethod
     def from_tau(cls, shape: Shape, tau_mem: float, tau_syn: float, *, dt: float, **options: Any) -> "CubaLI":

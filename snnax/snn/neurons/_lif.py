@@ -3,23 +3,18 @@
 from typing import Any, Unpack
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike
+from jaxtyping import ArrayLike
 
 from ..parts import (
-    AbstractDecay,
     DecayConstants,
     Firing,
-    FiringOptions,
-    InputScale,
+    Integration,
+    LeakyOptions,
     Reset,
     Shape,
-    SynapseOrder,
     as_shape,
-    check_order,
-    check_scale,
     decays_from_tau,
-    optional,
-    split_decays,
+    split_options,
 )
 from ._leaky import AbstractLeaky
 
@@ -46,14 +41,10 @@ class LIF(AbstractLeaky):
     [0.0, 0.0, 1.0]
     """
 
-    decay_mem: AbstractDecay
-    decay_syn: AbstractDecay | None
-    v_leak: Array | None
+    integration: Integration
     firing: Firing
     adaptation: None
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
-    input_scale: InputScale = eqx.field(static=True)
 
     def __init__(
         self,
@@ -62,33 +53,26 @@ class LIF(AbstractLeaky):
         threshold: ArrayLike = 1.0,
         reset: Reset | ArrayLike = "subtract",
         *,
-        v_leak: ArrayLike | None = None,
-        synapse_order: SynapseOrder = "decay-jump-read",
-        input_scale: InputScale = "unit",
         key: Any = None,
-        **firing: Unpack[FiringOptions],
+        **options: Unpack[LeakyOptions],
     ):
         """**Arguments:**
 
         - `shape`: of the neurons, without batch and time; `None` takes it from the input.
         - `decay_constants`: `[membrane]` or `[membrane, synapse]`, or one value; each a factor per time step (scalar
           or per neuron) or a `snn.Factor`, `snn.Rate` or `snn.SigmoidRate`.
-        - `v_leak`: resting potential, to which the membrane decays and where it starts; 0 when not given.
         - `key`: ignored; nothing is drawn. Accepted as by every layer.
-        - all others: see `snn.Firing`.
+        - all others: `v_leak`, where the membrane also starts, `synapse_order` and `input_scale` see
+          `snn.Integration`; `threshold`, `reset` and the rest see `snn.Firing`.
 
         **Raises:** `ValueError` for options that are unknown or do not go together.
         """
         del key
-        self.decay_mem, self.decay_syn = split_decays(decay_constants)
-        check_order(synapse_order)
-        check_scale(input_scale)
-        self.v_leak = optional(v_leak)
+        integration, firing = split_options(options)
+        self.integration = Integration(decay_constants, **integration)
         self.firing = Firing(threshold, reset, **firing)
         self.adaptation = None
         self.shape = as_shape(shape)
-        self.synapse_order = synapse_order
-        self.input_scale = input_scale
 
     @classmethod
     def from_tau(

@@ -1,6 +1,6 @@
 """One time step of any neuron with a membrane: synapse, membrane, spike and reset, adaptation - in this order.
 
-A neuron is data for these parts and one equation of its own, `charge`: how the membrane takes up its drive.
+A neuron is data for these parts and at most one equation of its own, `charge`: how the membrane takes up its drive.
 """
 
 import abc
@@ -16,13 +16,13 @@ from ..parts import (
     AbstractDecay,
     Adaptation,
     Firing,
+    InputScale,
+    Integration,
     SynapseOrder,
     added,
     check_input,
     check_parameters,
     resolve_shape,
-    synapse_sequence,
-    synapse_step,
 )
 
 
@@ -37,13 +37,38 @@ class NeuronState(eqx.Module):
 class AbstractNeuron(AbstractLinearLayer):
     """A neuron of the library. `firing` is None where the output is the membrane itself."""
 
-    decay_syn: eqx.AbstractVar[AbstractDecay | None]
+    integration: eqx.AbstractVar[Integration]
     adaptation: eqx.AbstractVar[Adaptation | None]
     firing: eqx.AbstractVar[Firing | None]
     shape: eqx.AbstractVar[tuple[int, ...] | None]
-    synapse_order: eqx.AbstractVar[SynapseOrder]
     # The membrane potential without input, where a neuron starts.
     v_rest: eqx.AbstractVar[Array | float]
+
+    @property
+    def decay_mem(self) -> AbstractDecay:
+        """The decay of the membrane."""
+        return self.integration.decay_mem
+
+    @property
+    def decay_syn(self) -> AbstractDecay | None:
+        """The decay of the synaptic current; None without a synapse."""
+        return self.integration.decay_syn
+
+    # Of any type: trees of the same structure have something else in the place of arrays.
+    @property
+    def v_leak(self) -> Any:
+        """The resting potential of a membrane that decays to one; None where it decays to 0."""
+        return self.integration.v_leak
+
+    @property
+    def synapse_order(self) -> SynapseOrder:
+        """When the synaptic current jumps, decays and is read."""
+        return self.integration.synapse_order
+
+    @property
+    def input_scale(self) -> InputScale:
+        """Whether the drive of the membrane is scaled by `1 - decay`."""
+        return self.integration.input_scale
 
     @property
     @abc.abstractmethod
@@ -89,7 +114,7 @@ class AbstractNeuron(AbstractLinearLayer):
         last = []
         if feedback is not None:
             (last if self.adds_drive and self.decay_syn is None else inputs).append(feedback.astype(state.v.dtype))
-        drive, i = synapse_step(self.synapse_order, self.decay_syn, state.i, *inputs)
+        drive, i = self.integration.drive(state.i, *inputs)
         if self.firing is None:
             v = added(self.charge(state.v, drive), *last)
             return NeuronState(v, i), v.astype(x.dtype)
@@ -119,7 +144,7 @@ class AbstractNeuron(AbstractLinearLayer):
         factor = self.membrane_factor
         assert factor is not None
         drive = jax.vmap(check_input, in_axes=(0, None))(xs, state.v)
-        drive, i = synapse_sequence(self.synapse_order, self.decay_syn, state.i, drive)
+        drive, i = self.integration.drive_sequence(state.i, drive)
         jumps = jax.vmap(self.charge, in_axes=(None, 0))(jnp.zeros_like(state.v), drive)
         v = linear_recurrence(factor.astype(state.v.dtype), jumps, state.v)
         firing = self.firing

@@ -3,20 +3,9 @@
 from typing import Any, Unpack
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike
+from jaxtyping import ArrayLike
 
-from ..parts import (
-    Firing,
-    FiringOptions,
-    InputScale,
-    Reset,
-    Shape,
-    SigmoidRate,
-    SynapseOrder,
-    as_shape,
-    check_scale,
-    optional,
-)
+from ..parts import Firing, FiringOptions, InputScale, Integration, Reset, Shape, SigmoidRate, as_shape
 from ._leaky import AbstractLeaky
 
 
@@ -36,14 +25,10 @@ class PLIF(AbstractLeaky):
     0.5
     """
 
-    decay_mem: SigmoidRate
-    decay_syn: None
-    v_leak: Array | None
+    integration: Integration
     firing: Firing
     adaptation: None
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
-    input_scale: InputScale = eqx.field(static=True)
 
     def __init__(
         self,
@@ -67,14 +52,11 @@ class PLIF(AbstractLeaky):
         del key
         if not init_tau > 1:
             raise ValueError(f"init_tau must be more than one time step, found {init_tau}")
-        check_scale(input_scale)
-        self.decay_mem = SigmoidRate.from_rate(1 / init_tau)
-        self.decay_syn = self.adaptation = None
-        self.v_leak = optional(v_leak)
+        decay = SigmoidRate.from_rate(1 / init_tau)
+        self.integration = Integration(decay, v_leak=v_leak, input_scale=input_scale)
+        self.adaptation = None
         self.firing = Firing(threshold, reset, **{"detach_reset": False, "spike_at_threshold": True, **firing})
         self.shape = as_shape(shape)
-        self.synapse_order = "decay-jump-read"
-        self.input_scale = input_scale
 
     @classmethod
     def from_tau(cls, shape: Shape, tau_mem: float, *, dt: float, **options: Any) -> "PLIF":

@@ -11,15 +11,14 @@ from ..parts import (
     DecayConstants,
     Firing,
     FiringOptions,
+    Integration,
     Reset,
     Shape,
     SynapseOrder,
     as_shape,
-    check_order,
     decays_from_tau,
     floating,
     rate_from_tau,
-    split_decays,
 )
 from ._neuron import AbstractNeuron
 
@@ -43,15 +42,13 @@ class QIF(AbstractNeuron):
     [0.0, 1.0]
     """
 
-    decay_mem: AbstractDecay
-    decay_syn: AbstractDecay | None
+    integration: Integration
     v_rest: Array
     v_critical: Array
     gain: Array
     adaptation: Adaptation | None
     firing: Firing
     shape: tuple[int, ...] | None = eqx.field(static=True)
-    synapse_order: SynapseOrder = eqx.field(static=True)
 
     def __init__(
         self,
@@ -77,15 +74,13 @@ class QIF(AbstractNeuron):
         **Raises:** `ValueError` for an unknown option.
         """
         del key
-        self.decay_mem, self.decay_syn = split_decays(decay_constants)
-        check_order(synapse_order)
+        self.integration = Integration(decay_constants, synapse_order=synapse_order, input_scale="one_minus_decay")
         self.v_rest, self.v_critical, self.gain = map(floating, (v_rest, v_critical, gain))
         self.adaptation = None
         if decay_adapt is not None:
             self.adaptation = Adaptation(decay_adapt, coupling=coupling, jump=jump, acts_on="current", reads="after")
         self.firing = Firing(threshold, reset, **firing)
         self.shape = as_shape(shape)
-        self.synapse_order = synapse_order
 
     @classmethod
     def from_tau(

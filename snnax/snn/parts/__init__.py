@@ -4,12 +4,14 @@ from ._adaptation import Adaptation as Adaptation
 from ._decay import (
     AbstractDecay as AbstractDecay,
     Factor as Factor,
+    Lossless as Lossless,
     Rate as Rate,
     SigmoidRate as SigmoidRate,
     as_decay as as_decay,
     check_times as check_times,
     factor_from_tau as factor_from_tau,
     floating as floating,
+    optional as optional,
     rate_from_tau as rate_from_tau,
 )
 from ._firing import (
@@ -18,15 +20,14 @@ from ._firing import (
     Reset as Reset,
     fixed_delay as fixed_delay,
 )
-from ._membrane import (
+from ._integration import (
     DecayConstants as DecayConstants,
     InputScale as InputScale,
-    check_scale as check_scale,
+    Integration as Integration,
+    IntegrationOptions as IntegrationOptions,
     decays_from_tau as decays_from_tau,
-    integrate as integrate,
-    optional as optional,
-    split_decays as split_decays,
 )
+from ._options import EulerOptions as EulerOptions, LeakyOptions as LeakyOptions, split_options as split_options
 from ._quantiser import Quantiser as Quantiser
 from ._shape import (
     Shape as Shape,
@@ -35,10 +36,4 @@ from ._shape import (
     check_parameters as check_parameters,
     resolve_shape as resolve_shape,
 )
-from ._synapse import (
-    SynapseOrder as SynapseOrder,
-    added as added,
-    check_order as check_order,
-    synapse_sequence as synapse_sequence,
-    synapse_step as synapse_step,
-)
+from ._synapse import SynapseOrder as SynapseOrder, added as added

@@ -5,7 +5,7 @@ from typing import Literal
 import equinox as eqx
 from jaxtyping import Array, ArrayLike
 
-from ._decay import AbstractDecay, as_decay, floating
+from ._decay import AbstractDecay, as_decay, optional
 
 
 class Adaptation(eqx.Module):
@@ -50,9 +50,9 @@ class Adaptation(eqx.Module):
         if reads not in ("before", "after"):
             raise ValueError(f"reads must be 'before' or 'after', found {reads!r}")
         self.decay_adapt = as_decay(decay_adapt)
-        self.coupling = None if coupling is None else floating(coupling)
-        self.jump = None if jump is None else floating(jump)
-        self.scale = None if scale is None else floating(scale)
+        self.coupling = optional(coupling)
+        self.jump = optional(jump)
+        self.scale = optional(scale)
         self.acts_on = acts_on
         self.reads = reads
         self.detach = detach

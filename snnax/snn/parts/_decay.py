@@ -128,12 +128,28 @@ class SigmoidRate(_AbstractRate):
         return jax.nn.sigmoid(self.value)
 
 
+class Lossless(AbstractDecay):
+    """No decay: all is kept."""
+
+    @property
+    def factor(self) -> Array:
+        return jnp.ones(())
+
+    def leak(self, s):
+        return s
+
+
 def floating(value: ArrayLike) -> Array:
     """A parameter as a floating point array; Python and integer values take JAX's default float."""
     value = jnp.asarray(value)
     dtype = value.dtype if jnp.issubdtype(value.dtype, jnp.floating) else jnp.result_type(float)
     # Not weakly typed, as Python values would be: an optimiser's step ends that, and the next call compiles again.
     return value.astype(dtype)
+
+
+def optional(value: ArrayLike | None) -> Array | None:
+    """A parameter that may be left out."""
+    return None if value is None else floating(value)
 
 
 def as_decay(value: "AbstractDecay | ArrayLike") -> AbstractDecay:

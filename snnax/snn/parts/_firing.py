@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from ...surrogate import AbstractSurrogate, SuperSpike
-from ._decay import floating
+from ._decay import floating, optional
 from ._quantiser import Quantiser
 
 
@@ -110,7 +110,7 @@ class Firing(eqx.Module):
             self.reset, self.v_reset = "value", floating(reset)
         if reset_delay not in (False, True, "undone"):
             raise ValueError(f"reset_delay must be False, True or 'undone', found {reset_delay!r}")
-        self.amplitude = None if amplitude is None else floating(amplitude)
+        self.amplitude = optional(amplitude)
         self.surrogate = SuperSpike() if surrogate is None else surrogate
         self.quantise = quantise
         self.reset_delay = reset_delay if reset_delay == "undone" else bool(reset_delay)
