@@ -104,14 +104,16 @@ class Recurrent(AbstractLayer):
     ) -> tuple[RecurrentState, Float[Array, "..."]]:
         """One time step; returns the new state and the output of the neuron in the dtype of `x`."""
         neuron_key, connection_key = (None, None) if key is None else jax.random.split(key)
-        connection, back = apply(self.connection, state.connection, (state.z,), connection_key)
+        with jax.named_scope("connection"):
+            connection, back = apply(self.connection, state.connection, (state.z,), connection_key)
         # In the precision of states: half-precision input does not blur what comes back.
         back = back.astype(state.z.dtype)
         given = check_input(x, back)
-        if isinstance(self.neuron, AbstractNeuron):
-            neuron, z = self.neuron(state.neuron, given, feedback=back, key=neuron_key)
-        else:
-            neuron, z = self.neuron(state.neuron, given + back, key=neuron_key)
+        with jax.named_scope("neuron"):
+            if isinstance(self.neuron, AbstractNeuron):
+                neuron, z = self.neuron(state.neuron, given, feedback=back, key=neuron_key)
+            else:
+                neuron, z = self.neuron(state.neuron, given + back, key=neuron_key)
         return RecurrentState(neuron, z.astype(state.z.dtype), connection), z.astype(x.dtype)
 
     def _input_shape(self, neuron_state: Any, shape: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -76,7 +76,8 @@ class Refractory(AbstractLayer):
         self, state: RefractoryState, x: Float[Array, "..."], *, key: Any = None
     ) -> tuple[RefractoryState, Float[Array, "..."]]:
         """One time step; returns the new state and the spikes in the dtype of `x`."""
-        neuron, out = self.neuron(state.neuron, x, key=key)
+        with jax.named_scope("neuron"):
+            neuron, out = self.neuron(state.neuron, x, key=key)
         dtype = state.rho.dtype
         waits = self.surrogate(state.rho)
         v = (1 - waits) * neuron.v + waits * state.neuron.v
