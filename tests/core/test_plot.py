@@ -283,7 +283,13 @@ def test_a_model_becomes_a_histogram_for_every_array(tmp_path, getkey):
     model = eqx.tree_at(lambda m: m.layers[0].bias, model, jnp.array([jnp.nan, 1, 2, 3, 4, jnp.inf]))
     figure = plot.weights(model)
     axes = {ax.get_title(loc="left"): ax for ax in figure.axes}
-    names = ["layers.0.weight", "layers.0.bias", "layers.1.decay_mem.value", "layers.2.weight", "layers.2.bias"]
+    names = [
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.1.integration.decay_mem.value",
+        "layers.2.weight",
+        "layers.2.bias",
+    ]
     assert list(axes) == names
     assert sum(patch.get_height() for patch in axes["layers.0.weight"].patches) == 24
     assert sum(patch.get_height() for patch in axes["layers.0.bias"].patches) == 4

@@ -25,8 +25,9 @@ import numpy as np
 import optax
 import pytest
 
-from snnax import snn, surrogate
+from snnax import engine, snn, surrogate
 from snnax.serialisation import CheckpointError, Checkpoints, load, read_metadata, save
+from snnax.serialisation._structure import class_name
 
 
 @pytest.fixture(autouse=True)
@@ -278,7 +279,7 @@ OTHERS = {
     ),
     "unexpected leaf": (
         lambda: network()[:1],
-        r"\.layers\[1\]\.decay_mem\.value",
+        r"\.layers\[1\]\.integration\.decay_mem\.value",
         r"array of shape \(\) and dtype float32",
         None,
     ),
@@ -418,8 +419,8 @@ HOSTILE = {
     "no JSON": (member("checkpoint.json", b"\xff{"), "cannot read the member 'checkpoint.json'"),
     "deep JSON": (member("checkpoint.json", b"[" * 100_000), "cannot read the member 'checkpoint.json'"),
     "other JSON": (member("checkpoint.json", b"[1]"), "of something else"),
-    "a newer version": (header(version=2), "found format version 2, expected 1; use the snnax version that wrote it"),
-    "no version": (header(version=None), "found format version None, expected 1"),
+    "a newer version": (header(version=3), "found format version 3, expected at most 2; use the snnax"),
+    "no version": (header(version=None), "found format version None, expected at most 2"),
     "another format": (header(format="other"), "of something else"),
     "no structure": (header(structure=[]), "found an incomplete member"),
     "no metadata": (header(metadata=None), "found an incomplete member"),
@@ -639,7 +640,7 @@ def test_a_damaged_checkpoint_is_named_and_none_is_taken_instead(tmp_path):
 TRAINING = """
 import sys
 import equinox as eqx, jax, jax.numpy as jnp, optax
-from snnax import snn, surrogate
+from snnax import engine, snn, surrogate
 from snnax.serialisation import Checkpoints
 
 OPTIMISER = optax.adam(1e-2)
@@ -777,6 +778,14 @@ def test_a_class_of_a_script_has_the_same_name_when_the_script_is_imported(tmp_p
         command = [sys.executable, *arguments, "net.ckpt"]
         run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
         assert run.returncode == 0, run.stderr
+
+
+def test_a_file_names_what_it_holds_by_public_names_whatever_folder_they_are_defined_in():
+    kinds = {name: kind for name, kind in vars(snn).items() if isinstance(kind, type)}
+    assert len(kinds) > 50
+    kinds = {name: kind for name, kind in kinds.items() if kind.__module__.startswith("snnax.snn.")}
+    assert {name: class_name(kind) for name, kind in kinds.items()} == {name: f"snnax.snn.{name}" for name in kinds}
+    assert class_name(engine.Repeat) == "snnax.engine.Repeat"
 
 
 def test_the_file_says_what_it_holds(tmp_path):

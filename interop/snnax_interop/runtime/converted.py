@@ -225,6 +225,12 @@ class Converted(eqx.Module):
         results = self._results(inputs, key, states)
         return _structured(self.plan.result, results.outputs, self._sizes(inputs)), results.states, results.spikes
 
+    def _sizes(self, inputs: tuple[Any, ...]) -> tuple[int, int]:
+        """The batch size and the length of inputs."""
+        axes = zip(inputs, self.plan.inputs, strict=True)
+        batch = next((x.shape[spec.batch_axis] for x, spec in axes if spec.batch_axis is not None), 1)
+        return batch, length_of(self.plan, inputs)
+
     def _results(self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None) -> Results:
         plan = self.plan
         arrays = _checked(inputs, plan.inputs, self.dtype)
