@@ -16,9 +16,8 @@ from .networks import linear
 from .test_engines import assert_equal_trees
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Off: memory is that of the optimised program."""
+# Memory is that of the optimised program.
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 def gradient_memory(run, num_steps, size=64):

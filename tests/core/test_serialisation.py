@@ -29,9 +29,8 @@ from snnax import snn, surrogate
 from snnax.serialisation import CheckpointError, Checkpoints, load, read_metadata, save
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Off: runs are compared to the bit with those of other processes, which are optimised."""
+# Runs are compared to the bit with those of other processes, which are optimised.
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 class Pair(NamedTuple):
