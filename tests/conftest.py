@@ -1,6 +1,7 @@
 """What every test may use; the strictness of JAX's own checks is set per folder."""
 
 import itertools
+import os
 import pathlib
 import shutil
 import tempfile
@@ -16,6 +17,9 @@ pytest_plugins = ["pytester", "tests.timing"]
 hypothesis.settings.register_profile("snnax", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("snnax")
 
+# Most of the time goes into compiling programs that run once. The older emitters of XLA take two thirds of that time.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+
 COMPILED_PROGRAMS = pytest.StashKey[str]()
 
 
@@ -28,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder))
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    # Most of the time goes into compiling programs that run once. See `optimised`.
+    # For the same reason. See `optimised`.
     jax.config.update("jax_disable_most_optimizations", True)
 
 

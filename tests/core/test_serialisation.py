@@ -670,6 +670,7 @@ checkpoints.save(6, train(run, 3))
 """
 
 
+@pytest.mark.full
 def test_training_goes_on_bit_for_bit_in_a_new_process(tmp_path):
     names: dict[str, Any] = {"__name__": "script"}
     exec(TRAINING, names)
@@ -737,6 +738,7 @@ assert not load(sys.argv[1], zeros)["nowhere"].committed
 """
 
 
+@pytest.mark.full
 def test_arrays_come_back_to_the_devices_that_they_are_expected_on(tmp_path):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     command = [sys.executable, "-c", OVER_DEVICES, str(tmp_path / "tree.ckpt")]
@@ -744,6 +746,7 @@ def test_arrays_come_back_to_the_devices_that_they_are_expected_on(tmp_path):
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.full
 def test_a_process_that_is_killed_while_it_saves_leaves_a_checkpoint(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     like = {"values": np.zeros(2_000_000, int), "step": 0}
@@ -763,6 +766,7 @@ def test_a_process_that_is_killed_while_it_saves_leaves_a_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("as_module", [True, False])
+@pytest.mark.full
 def test_a_class_of_a_script_has_the_same_name_when_the_script_is_imported(tmp_path, as_module):
     (tmp_path / "training.py").write_text(
         "import equinox as eqx, sys\n"

@@ -14,7 +14,7 @@ from tests.scripts import EXAMPLES, load_example
 
 
 # What is compiled here runs for long.
-pytestmark = pytest.mark.usefixtures("optimised")
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("optimised")]
 
 
 @pytest.fixture(autouse=True)

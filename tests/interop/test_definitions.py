@@ -23,6 +23,9 @@ from snnax_interop import InteropError, from_torch
 from snnax_interop.equivalence import _double, _float_is_double
 
 
+pytestmark = pytest.mark.full
+
+
 @dataclasses.dataclass(frozen=True)
 class Definition:
     """A network and the shape of its input, and the refusal where it has one."""

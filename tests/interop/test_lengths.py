@@ -12,6 +12,9 @@ from snnax_interop import from_torch, to_jax
 from snnax_interop.progressions import Fraction, Length, fit_progression
 
 
+pytestmark = pytest.mark.full
+
+
 class Net(nn.Module):
     """Records its spikes over `steps`, and returns what `finish` makes of them."""
 

@@ -9,6 +9,9 @@ from pages import DOCS, assert_the_network_by_hand_is_the_converted_one, run_pag
 from snnax import snn
 
 
+pytestmark = pytest.mark.full
+
+
 PAGE = DOCS / "coming_from_snntorch.md"
 
 

@@ -11,6 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset, get_worker_info
 from snnax_interop import JaxLoader, worker_options, workers
 
 
+pytestmark = pytest.mark.full
+
+
 def collate_with_jax(samples) -> tuple:
     """What hangs in a worker made by fork."""
     total = jnp.sum(jnp.array([value.item() for (value,) in samples]))
