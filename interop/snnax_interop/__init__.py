@@ -5,12 +5,18 @@ from ._optional import require as _require
 
 _require("torch", "interop")
 
-from .checkpoints import load_state_dict as load_state_dict  # noqa: E402
-from .collation import PadSequences as PadSequences  # noqa: E402
+from .checkpoint.hidden_states import hidden_states as hidden_states  # noqa: E402
+from .checkpoint.hyperparameters import (  # noqa: E402
+    hyperparameters as hyperparameters,
+    load_hyperparameters as load_hyperparameters,
+    save_hyperparameters as save_hyperparameters,
+)
+from .checkpoint.load_state_dict import load_state_dict as load_state_dict  # noqa: E402
 from .convert import from_torch as from_torch  # noqa: E402
-from .converted import Converted as Converted, state_dict as state_dict  # noqa: E402
-from .data import JaxLoader as JaxLoader  # noqa: E402
-from .equivalence import EquivalenceReport as EquivalenceReport, check_equivalence as check_equivalence  # noqa: E402
+from .data.events import PackEvents as PackEvents  # noqa: E402
+from .data.loader import JaxLoader as JaxLoader  # noqa: E402
+from .data.padding import PadSequences as PadSequences  # noqa: E402
+from .data.workers import worker_options as worker_options  # noqa: E402
 from .errors import (  # noqa: E402
     EquivalenceError as EquivalenceError,
     InteropError as InteropError,
@@ -21,13 +27,7 @@ from .errors import (  # noqa: E402
     UnsupportedOptionError as UnsupportedOptionError,
     WeightMappingError as WeightMappingError,
 )
-from .events import PackEvents as PackEvents  # noqa: E402
-from .hyperparameters import (  # noqa: E402
-    hyperparameters as hyperparameters,
-    load_hyperparameters as load_hyperparameters,
-    save_hyperparameters as save_hyperparameters,
-)
-from .report import ConversionReport as ConversionReport  # noqa: E402
-from .states import hidden_states as hidden_states  # noqa: E402
-from .transfer import to_jax as to_jax, to_torch as to_torch  # noqa: E402
-from .workers import worker_options as worker_options  # noqa: E402
+from .runtime.converted import Converted as Converted, state_dict as state_dict  # noqa: E402
+from .runtime.report import ConversionReport as ConversionReport  # noqa: E402
+from .transfer.trees import to_jax as to_jax, to_torch as to_torch  # noqa: E402
+from .verify.equivalence import EquivalenceReport as EquivalenceReport, check_equivalence as check_equivalence  # noqa: E402

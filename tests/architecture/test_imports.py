@@ -26,7 +26,8 @@ LAYERS = {
     "plot": set(),
 }
 # Imported by interop/snnax_interop/frameworks/<name>.py or files in a folder <name>, and nowhere else.
-FRAMEWORKS = {"snntorch", "norse", "spikingjelly", "sinabs"}
+FOLDERS = {path.stem for path in ROOT.glob("interop/snnax_interop/frameworks/*") if not path.stem.startswith("_")}
+FRAMEWORKS = FOLDERS - {"pytorch", "snntorch_releases"} | {"sinabs"}
 OPTIONAL = {*FRAMEWORKS, "tonic", "nir"}
 
 
@@ -100,6 +101,7 @@ def test_the_files_are_found():
     names = {module_name(path) for path in FILES}
     assert {"snnax", "snnax.snn._lif", "snnax.engine", "snnax_interop", "snnax_interop.errors"} <= names
     assert {name.split(".")[1] for name in names if name.startswith("snnax.")} == set(LAYERS)
+    assert {"snntorch", "norse", "spikingjelly", "sinabs"} <= FRAMEWORKS
 
 
 @pytest.mark.parametrize(

@@ -1,203 +1,42 @@
-"""Converted networks against the torch modules that they come from, run by the tests themselves.
+"""Converted networks against the torch modules that they come from, and what else holds of a conversion.
 
-The torch side runs in float64 with hooks of the tests' own; nothing is taken from the recording. Every comparison is on
-inputs that the conversion has not seen, and shows first that all spiking layers spike and all gradients flow.
+Every comparison is on inputs that the conversion has not seen, and shows first that all spiking layers spike and all
+gradients flow.
 """
 
-import collections
 import copy
-import dataclasses
 import functools
-import inspect
 import pickle
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import norse.torch as norse
 import numpy as np
 import pytest
 import snntorch
 import torch
+from helpers.compare import (
+    NEURONS,
+    SPIKING,
+    arrays_of,
+    assert_same,
+    assert_same_elsewhere,
+    assert_same_structure,
+    run_torch,
+    tensors_of,
+)
+from helpers.isolation import assert_unchanged, photograph
+from helpers.torch_networks import CASES
 from torch import nn
 from torch.utils import _pytree as pytree
-from torch_networks import CASES
 
 from snnax import snn
 from snnax_interop import Converted, WeightMappingError, from_torch, state_dict, to_jax
-from snnax_interop.equivalence import _double, _float_is_double
-from snnax_interop.frameworks import registry_for
 
 
-VALUE_TOLERANCE = 1e-10  # relative to the largest magnitude of an array: float64 sums in another order
-GRADIENT_TOLERANCE = 1e-8  # the same, through some ten layers and time steps
 MARGIN = 1e-5  # between a float32 membrane and its threshold; closer than that, rounding may decide about a spike
 
-SPIKING = (snntorch.Leaky, norse.LIFCell)
-NEURONS = (*SPIKING, norse.LICell)
-
 by_case = pytest.mark.parametrize("name", CASES)
-
-
-@dataclasses.dataclass
-class TorchRun:
-    """Outputs, and by neuron: outputs over time, last state, distance to threshold (infinite where it is not known).
-
-    The second use of a neuron in one time step counts as another one, named `path_2`. `spiking` names those that spike.
-    """
-
-    outputs: Any
-    spikes: dict[str, torch.Tensor]
-    states: dict[str, dict[str, torch.Tensor]]
-    margins: dict[str, torch.Tensor]
-    spiking: tuple[str, ...]
-
-
-def run_torch(
-    module: nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    outside: bool = False,
-    uses: tuple[tuple[str, int], ...] = (),
-) -> TorchRun:
-    """Run a module as its author would, in the dtype that it has. `uses`: calls per time step, where not one."""
-    outs: dict[str, list[torch.Tensor]] = {}
-    margins: dict[str, list[torch.Tensor]] = {}
-    states = {}
-    spiking = {}
-    calls = collections.Counter()
-
-    def watch(path, neuron, args, result):
-        number = calls[path] % dict(uses).get(path, 1) + 1
-        calls[path] += 1
-        name = path if number == 1 else f"{path}_{number}"
-        out = result[0] if isinstance(result, tuple) else result
-        if isinstance(neuron, snntorch.Leaky):
-            state, threshold, known = {"v": neuron.mem}, neuron.threshold, neuron.reset_delay
-        else:
-            state, known = {"v": result[1].v, "i": result[1].i}, False
-            threshold = neuron.p.v_th if isinstance(neuron, norse.LIFCell) else torch.inf
-        margin = (state["v"] - threshold).abs().detach()
-        outs.setdefault(name, []).append(out.clone())  # forward may go on to write into it
-        margins.setdefault(name, []).append(margin if known else torch.where(out == 0, margin, torch.inf))
-        states[name] = state
-        spiking[name] = isinstance(neuron, SPIKING)
-
-    neurons = [(path, child) for path, child in module.named_modules() if isinstance(child, NEURONS)]
-    handles = [child.register_forward_hook(functools.partial(watch, path)) for path, child in neurons]
-    for _, child in neurons:
-        if isinstance(child, snntorch.Leaky):
-            child.mem = torch.zeros(0)
-    outputs = run_outside(module, *inputs) if outside else module(*inputs)
-    outputs = jax.tree.map(lambda leaf: leaf, outputs)  # JAX sorts the keys of a dict
-    for handle in handles:
-        handle.remove()
-    stacked = {path: torch.stack(each) for path, each in outs.items()}
-    distances = {path: torch.stack(each) for path, each in margins.items()}
-    return TorchRun(outputs, stacked, states, distances, tuple(name for name in spiking if spiking[name]))
-
-
-def run_outside(module: nn.Module, *sequences: torch.Tensor) -> Any:
-    """The caller's loop: states that forward takes behind its inputs are handed from call to call."""
-    takes_state = len(inspect.signature(module.forward).parameters) > len(sequences)
-    outs, states = [], ()
-    for inputs in zip(*sequences, strict=True):
-        out = pytree.tree_map(lambda x: x, module(*inputs, *states))
-        states = pytree.tree_map(lambda x: x, out[1:]) if takes_state else ()
-        outs.append(out)
-    stacked = [
-        torch.stack(each) if isinstance(each[0], torch.Tensor) else each[0]
-        for each in zip(*map(pytree.tree_leaves, outs), strict=True)
-    ]
-    return pytree.tree_unflatten(stacked, pytree.tree_structure(outs[0]))
-
-
-def tensors_of(tree: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
-
-
-def arrays_of(tree: Any) -> list[np.ndarray]:
-    return [np.asarray(leaf) for leaf in pytree.tree_leaves(tree) if isinstance(leaf, jax.Array)]
-
-
-def fixed_weights(shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
-    generator = np.random.default_rng(7)
-    return [generator.normal(size=shape) for shape in shapes]
-
-
-def difference(expected: Any, found: Any) -> float:
-    """The largest difference, relative to the largest magnitude."""
-    expected, found = np.asarray(expected), np.asarray(found)
-    assert expected.shape == found.shape
-    return float(np.abs(expected - found).max(initial=0)) / max(float(np.abs(expected).max(initial=0)), 1e-12)
-
-
-def assert_same(
-    module: nn.Module,
-    converted: Converted,
-    inputs: tuple[torch.Tensor, ...],
-    outside: bool = False,
-    inert: tuple = (),
-    uses: tuple[tuple[str, int], ...] = (),
-) -> None:
-    """Both sides in float64: equal spikes; outputs, final states, parameter and input gradients within tolerance.
-
-    Parameters named in `inert` may have a gradient of zero. `uses`: calls of neurons per time step, where not one.
-    """
-    double = _double(module)
-    given = tuple(x.double().requires_grad_() if x.is_floating_point() else x for x in inputs)
-    with _float_is_double(), registry_for(double).listed(double):
-        run = run_torch(double, given, outside, uses)
-        for path in run.spiking:
-            assert run.spikes[path].any(), f"'{path}' never spikes"
-        expected = tensors_of(run.outputs)
-        weights = fixed_weights([tuple(each.shape) for each in expected])
-        loss = sum((out * torch.from_numpy(weight)).sum() for out, weight in zip(expected, weights, strict=True))
-        named = {name: each for name, each in double.named_parameters() if each.requires_grad}
-        varied = [x for x in given if x.requires_grad]
-        gradients = torch.autograd.grad(loss, [*named.values(), *varied], allow_unused=True)
-
-    def functional(pair):
-        network, arrays = pair
-        outputs, states, spikes = network._run(arrays)
-        leaves = zip(jax.tree.leaves(outputs), weights, strict=True)
-        return sum(jnp.sum(leaf * weight) for leaf, weight in leaves), (outputs, states, spikes)
-
-    with jax.enable_x64(True):
-        arrays = tuple(jnp.asarray(x.detach().numpy()) for x in given)
-        (of_network, of_inputs), (outputs, states, spikes) = eqx.filter_jit(eqx.filter_grad(functional, has_aux=True))(
-            (converted.astype("float64"), arrays)
-        )
-        by_name = {name: of_network.parameters[converted.blueprint.canonical[name]] for name in named}
-    for path, each in run.spikes.items():
-        if path in run.spiking:
-            np.testing.assert_array_equal(spikes[path], each.detach().numpy(), err_msg=path)
-        else:
-            assert difference(each.detach(), spikes[path]) <= VALUE_TOLERANCE, path
-    assert spikes.keys() == run.spikes.keys()
-    assert_same_structure(run.outputs, outputs)
-    for one, other in zip(expected, arrays_of(outputs), strict=True):
-        assert difference(one.detach(), other) <= VALUE_TOLERANCE
-    assert states.keys() == run.states.keys()
-    for path, fields in run.states.items():
-        assert states[path].keys() == fields.keys()
-        for field, value in fields.items():
-            assert difference(value.detach(), states[path][field]) <= VALUE_TOLERANCE, f"{path}.{field}"
-    for name, gradient in zip(named, gradients, strict=False):
-        gradient = torch.zeros_like(named[name]) if gradient is None else gradient
-        assert gradient.any() or name in inert, f"the gradient of '{name}' is zero"
-        assert difference(gradient, by_name[name]) <= GRADIENT_TOLERANCE, name
-    for gradient, other in zip(gradients[len(named) :], jax.tree.leaves(of_inputs), strict=True):
-        assert gradient is not None and gradient.any(), "the gradient of an input is zero"
-        assert difference(gradient, other) <= GRADIENT_TOLERANCE
-
-
-def assert_same_structure(expected: Any, found: Any) -> None:
-    def shape(leaf):
-        return tuple(leaf.shape) if isinstance(leaf, torch.Tensor | jax.Array) else leaf
-
-    assert pytree.tree_structure(found) == pytree.tree_structure(expected)
-    assert pytree.tree_map(shape, found) == pytree.tree_map(shape, expected)
 
 
 @functools.cache
@@ -218,22 +57,9 @@ def as_arrays(tensors: tuple[torch.Tensor, ...]) -> tuple[jax.Array, ...]:
     return tuple(to_jax(x) for x in tensors)
 
 
-OTHER_LENGTH = [name for name, case in CASES.items() if case.other_length is not None]
-
-
 @by_case
-def test_a_converted_network_computes_the_same_on_other_values(name):
-    assert_same(*network(name), fresh(name), CASES[name].loop == "outside")
-
-
-@by_case
-def test_a_converted_network_computes_the_same_on_another_batch_size(name):
-    assert_same(*network(name), fresh(name, "other_batch"), CASES[name].loop == "outside")
-
-
-@pytest.mark.parametrize("name", OTHER_LENGTH)
-def test_a_converted_network_computes_the_same_on_another_length(name):
-    assert_same(*network(name), fresh(name, "other_length"), CASES[name].loop == "outside")
+def test_a_converted_network_computes_the_same_at_another_batch_size_and_length(name):
+    assert_same_elsewhere(CASES[name], *network(name))
 
 
 @by_case
@@ -282,40 +108,6 @@ def test_a_converted_network_runs_under_vmap():
     for index, x in enumerate((first, second)):
         for one, other in zip(converted(x), together, strict=True):
             np.testing.assert_allclose(one, other[index], rtol=1e-5, atol=1e-6)
-
-
-def photograph(module: nn.Module) -> dict[str, Any]:
-    """Everything about a module that a conversion might leave changed."""
-    return {
-        "state": {key: value.clone() for key, value in module.state_dict().items()},
-        "neurons": {path: child.mem for path, child in module.named_modules() if isinstance(child, snntorch.Leaky)},
-        "values": {
-            path: child.mem.detach().clone()
-            for path, child in module.named_modules()
-            if isinstance(child, snntorch.Leaky)
-        },
-        "gradients": {key: (value.grad, value.requires_grad) for key, value in module.named_parameters()},
-        "training": [child.training for child in module.modules()],
-        "attributes": [{key: id(value) for key, value in vars(child).items()} for child in module.modules()],
-        "hooks": [len(child._forward_hooks) + len(child._forward_pre_hooks) for child in module.modules()],
-        "random": torch.get_rng_state(),
-        "dtype": torch.get_default_dtype(),
-        "grad mode": torch.is_grad_enabled(),
-        "float": torch.Tensor.float,
-    }
-
-
-def assert_unchanged(before: dict[str, Any], module: nn.Module) -> None:
-    after = photograph(module)
-    for key in ("state", "values"):
-        assert before[key].keys() == after[key].keys()
-        assert all(torch.equal(value, after[key][name]) for name, value in before[key].items())
-    assert all(mem is after["neurons"][path] for path, mem in before["neurons"].items())
-    for name, (gradient, required) in before["gradients"].items():
-        assert gradient is after["gradients"][name][0] and required == after["gradients"][name][1]
-    assert torch.equal(before["random"], after["random"])
-    for key in ("training", "attributes", "hooks", "dtype", "grad mode", "float"):
-        assert before[key] == after[key], key
 
 
 @by_case
@@ -422,7 +214,7 @@ def test_a_model_trained_by_itself_returns(name):
     moved = {key: 1.25 * value for key, value in converted.parameters.items()}
     model = eqx.tree_at(lambda each: each.parameters, converted, moved).model
     again = converted.with_model(model)
-    held = {slot.key for slot in jax.tree.leaves(converted.blueprint.models) if hasattr(slot, "key")}
+    held = {slot.key for slot in jax.tree.leaves(converted.plan.models) if hasattr(slot, "key")}
     assert held & moved.keys()
     for key, value in converted.parameters.items():
         np.testing.assert_array_equal(again.parameters[key], moved[key] if key in held else value)

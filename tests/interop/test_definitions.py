@@ -13,14 +13,14 @@ import norse.torch as norse
 import numpy as np
 import pytest
 import torch
+from helpers.compare import VALUE_TOLERANCE, difference, tensors_of
+from helpers.float64 import doubled, float_is_double
 from norse.task.speech_commands import model as speech
 from norse.torch.models import conv, mobilenet, vgg
 from norse.torch.module.leaky_integrator import LILinearCell
-from test_convert import VALUE_TOLERANCE, difference, tensors_of
 from torch import nn
 
 from snnax_interop import InteropError, from_torch
-from snnax_interop.equivalence import _double, _float_is_double
 
 
 pytestmark = pytest.mark.full
@@ -119,8 +119,8 @@ def test_a_network_of_a_package_converts_and_computes_the_same(name):
     module, x = made(name)
     converted = from_torch(module, x)
     other = torch.rand(x.shape, dtype=torch.float64) * DEFINITIONS[name].scale
-    with torch.no_grad(), _float_is_double():
-        double = _double(module)
+    with torch.no_grad(), float_is_double():
+        double = doubled(module)
         for child in double.modules():
             if getattr(child, "dtype", None) == torch.float32:  # ConvNet makes its result in the dtype that it is told
                 child.dtype = torch.float64
@@ -180,4 +180,4 @@ def test_the_spiking_resnet_of_spikingjelly(monkeypatch):
     converted = from_torch(module, torch.rand(2, 1, 3, 8, 8) * 4)
     assert len([row for row in converted.report.modules if row.source == "spikingjelly.IFNode"]) == 9
     assert "equivalence in float64: ok" in converted.report.verification
-    assert converted.blueprint.stages[0].num_steps(2) == 2
+    assert converted.plan.loops[0].num_steps(2) == 2

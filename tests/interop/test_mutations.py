@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import snntorch
 import torch
-from test_convert import VALUE_TOLERANCE, difference, tensors_of
+from helpers.compare import VALUE_TOLERANCE, difference, tensors_of
 from torch import nn
 
 from snnax_interop import Converted, convert, from_torch
-from snnax_interop.converted import Frozen
+from snnax_interop.runtime.slots import Frozen
 
 
 pytestmark = pytest.mark.full
@@ -240,7 +240,7 @@ def tensor_names(name: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def double(double_precision, monkeypatch):
     """The comparisons here are the tests' own; those of the conversion itself would take as long again."""
-    monkeypatch.setattr(convert, "_verified", lambda module, converted, inputs: converted)
+    monkeypatch.setattr(convert, "verify", lambda converted, example: converted)
 
 
 TENSORS = [(name, key) for name in NETWORKS for key in tensor_names(name)]
@@ -267,7 +267,7 @@ def test_a_changed_tensor_changes_the_conversion_likewise(name, key):
 
 def with_tensor(converted: Converted, key: str, value: torch.Tensor) -> Converted:
     """A conversion with another value of one parameter or buffer."""
-    key = converted.blueprint.canonical[key]
+    key = converted.plan.canonical[key]
     array = jnp.asarray(value.detach().numpy())
     if key in converted.parameters:
         return eqx.tree_at(lambda each: each.parameters[key], converted, array)

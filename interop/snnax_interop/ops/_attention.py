@@ -1,6 +1,7 @@
 """Attention."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -8,8 +9,18 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ._layers import linear
+from .mixing import Mixing, Operand
+from .registry import op
 
 
+def _keys(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
+    """Each query by itself, unless its place counts; all keys and values together."""
+    causal = arguments["is_causal"]
+    axes = {"query": (-2, -1) if causal else (-1,), "key": (-2, -1), "value": (-2,), "attn_mask": (-1,)}
+    return axes.get(operand.name, ())
+
+
+@op("scaled_dot_product_attention", axes=Mixing(_keys))
 def scaled_dot_product_attention(
     query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
 ) -> Array:
@@ -37,6 +48,18 @@ def _weights(query, key, mask=None, scale=None) -> Array:
     return jnp.where(counts, weights, 0)
 
 
+def _all_heads(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
+    """Features; each query by itself, unless its place counts; all keys and values together."""
+    time = operand.rank - 2 if operand.rank < 3 or arguments["batch_first"] else 0
+    if operand.name == "query":
+        return (time, -1) if arguments["is_causal"] else (-1,)
+    if operand.name in ("key", "value"):
+        return (time, -1)
+    masks = {"key_padding_mask": (-1,), "attn_mask": (-2, -1) if arguments["is_causal"] else (-1,)}
+    return masks.get(operand.name, range(operand.rank))
+
+
+@op("multi_head_attention_forward", axes=Mixing(_all_heads))
 def multi_head_attention(
     query,
     key,

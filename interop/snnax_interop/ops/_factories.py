@@ -7,59 +7,57 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._casts import float_type, to
+from ._casts import float_type, typed
+from .registry import op
 
 
-def _typed(value: Array, dtype: Any) -> Array:
-    return value if dtype is None else to(value, dtype)
+def _filled(value: float) -> Callable[..., Array]:
+    return lambda size, dtype=None: typed(jnp.full(size, value, float_type()), dtype)
 
 
-def _shape(size: tuple) -> tuple[int, ...]:
-    return tuple(size[0]) if len(size) == 1 and isinstance(size[0], tuple) else size
+def _new_filled(value: float) -> Callable[..., Array]:
+    return lambda input, size, dtype=None: typed(jnp.full(size, value, input.dtype), dtype)
 
 
-def filled(value: float) -> Callable[..., Array]:
-    """`torch.zeros`, `ones` and `empty`; what an empty tensor holds is never read."""
-
-    def make(*args, size=None, dtype=None) -> Array:
-        return _typed(jnp.full(_shape(args) if size is None else tuple(size), value, float_type()), dtype)
-
-    return make
+def _filled_like(value: float) -> Callable[..., Array]:
+    return lambda input, dtype=None: typed(jnp.full_like(jax.lax.stop_gradient(input), value), dtype)
 
 
+# What an empty tensor holds is never read.
+for _name, _value in (("zeros", 0.0), ("ones", 1.0), ("empty", 0.0)):
+    op(_name, axes="constant", variadic="size")(_filled(_value))
+    op(f"new_{_name}", axes="constant", variadic="size")(_new_filled(_value))
+    op(f"{_name}_like", axes="constant")(_filled_like(_value))
+
+
+@op("full", axes="constant")
 def full(size, fill_value, dtype=None) -> Array:
-    return _typed(jnp.full(tuple(size), fill_value, float_type() if isinstance(fill_value, float) else None), dtype)
+    return typed(jnp.full(tuple(size), fill_value, float_type() if isinstance(fill_value, float) else None), dtype)
 
 
-def new_filled(value: float) -> Callable[..., Array]:
-    """`Tensor.new_zeros` and its relatives."""
-
-    def make(input, *args, size=None, dtype=None) -> Array:
-        shape = _shape(args) if size is None else tuple(size)
-        return _typed(jnp.full(shape, value, input.dtype), dtype)
-
-    return make
-
-
+@op("new_full", axes="constant")
 def new_full(input, size, fill_value, dtype=None) -> Array:
-    return _typed(jnp.full(tuple(size), fill_value, input.dtype), dtype)
+    return typed(jnp.full(tuple(size), fill_value, input.dtype), dtype)
 
 
-def like(value: float) -> Callable[..., Array]:
-    """`torch.zeros_like` and its relatives."""
-    return lambda input, dtype=None: _typed(jnp.full_like(jax.lax.stop_gradient(input), value), dtype)
-
-
+@op("full_like", axes="constant")
 def full_like(input, fill_value, dtype=None) -> Array:
-    return _typed(jnp.full_like(jax.lax.stop_gradient(input), fill_value), dtype)
+    return typed(jnp.full_like(jax.lax.stop_gradient(input), fill_value), dtype)
 
 
-def arange(*args, start=0, end=None, step=1, dtype=None) -> Array:
-    bounds = args if end is None else (start, end, *args)
-    bounds = (0, *bounds) if len(bounds) == 1 else bounds
-    first, stop, step = bounds if len(bounds) == 3 else (*bounds, step)
-    return _typed(jnp.arange(first, stop, step), dtype)
+def _arange_form(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """The end alone, the start and the end, or these and the step."""
+    named = dict(zip(("end",) if len(args) == 1 else ("start", "end", "step"), args, strict=False))
+    return name, args[3:], named | kwargs
 
 
+@op("arange", axes="constant", form=_arange_form)
+def arange(end, start=0, step=1, dtype=None) -> Array:
+    return typed(jnp.arange(start, end, step), dtype)
+
+
+@op("linspace", axes="constant")
 def linspace(start, end, steps, dtype=None) -> Array:
-    return _typed(jnp.linspace(start, end, steps, dtype=float_type()), dtype)
+    return typed(jnp.linspace(start, end, steps, dtype=float_type()), dtype)

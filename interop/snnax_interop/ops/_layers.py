@@ -1,7 +1,7 @@
 """Linear maps, convolutions, embeddings, padding, resizing."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,11 @@ from jaxtyping import Array
 
 from snnax.snn import max_of, window_slices
 
+from .mixing import Mixing, Operand, at, behind, last
+from .registry import op
 
+
+@op("linear", axes=last(1, of=("input", "weight")))
 def linear(input: Array, weight: Array, bias: Array | None = None) -> Array:
     out = input @ weight.T
     return out if bias is None else out + bias
@@ -35,6 +39,20 @@ def _convolve(spatial: int, input, weight, bias, pads, dilation, groups, **strid
     )
     out = out if bias is None else out + bias.reshape(-1, *(1,) * spatial)
     return out[0] if unbatched else out
+
+
+def _kernel(first: int) -> Mixing:
+    """All of a kernel but its output channels, axis `first`; all of it and the bias where channels are in groups."""
+
+    def rule(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
+        if operand.name not in ("weight", "bias"):
+            return ()
+        grouped = arguments["groups"] != 1
+        return (
+            range(operand.rank) if grouped else set(range(operand.rank)) - {first} if operand.name == "weight" else ()
+        )
+
+    return Mixing(rule)
 
 
 def conv(spatial: int) -> Callable[..., Array]:
@@ -87,11 +105,23 @@ def conv_transpose(spatial: int) -> Callable[..., Array]:
     return conv_transpose
 
 
+for _spatial in (1, 2, 3):
+    op(f"conv{_spatial}d", axes=last(_spatial + 1) | _kernel(0))(conv(_spatial))
+    op(f"conv_transpose{_spatial}d", axes=last(_spatial + 1) | _kernel(1))(conv_transpose(_spatial))
+
+
+def _pairs(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
+    return (1, 2) if operand.name == "weight" else ()
+
+
+@op("bilinear", axes=last(1, of=("input1", "input2")) | Mixing(_pairs))
 def bilinear(input1, input2, weight, bias=None) -> Array:
     out = jnp.einsum("...i,oij,...j->...o", input1, weight, input2)
     return out if bias is None else out + bias
 
 
+@op("embedding", axes=at(0, of=("weight",)), names={"indices": "input"}, builtin="weight input",
+    gradient="none of the row padding_idx")  # fmt: skip
 def embedding(
     input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False
 ) -> Array:
@@ -103,6 +133,7 @@ def embedding(
     return weight[input]
 
 
+@op("embedding_bag", axes=at(1, of=("input", "per_sample_weights")) | at(0, of=("weight",)), builtin="weight")
 def embedding_bag(
     input,
     weight,
@@ -129,6 +160,7 @@ def embedding_bag(
     return total / jnp.maximum(number, 1) if mode == "mean" else total
 
 
+@op("im2col", axes=last(3))
 def im2col(input, kernel_size, dilation=1, padding=0, stride=1) -> Array:
     """`F.unfold`: the windows of an image as columns; the image may lack the batch axis."""
     kernel, dilation, stride = (sizes(each, 2) for each in (kernel_size, dilation, stride))
@@ -140,6 +172,7 @@ def im2col(input, kernel_size, dilation=1, padding=0, stride=1) -> Array:
     return columns.reshape(*input.shape[: leading - 1], input.shape[leading - 1] * math.prod(kernel), -1)
 
 
+@op("fold", "col2im", axes=last(2))
 def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1) -> Array:
     """The transpose of `im2col`: overlapping windows add up."""
     channels = input.shape[-2] // math.prod(sizes(kernel_size, 2))
@@ -148,6 +181,7 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1) -> Ar
     return out
 
 
+@op("channel_shuffle", axes=at(1))
 def channel_shuffle(input, groups) -> Array:
     batch, channels, *rest = input.shape
     return input.reshape(batch, groups, channels // groups, *rest).swapaxes(1, 2).reshape(input.shape)
@@ -156,6 +190,12 @@ def channel_shuffle(input, groups) -> Array:
 _PAD_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
+def _padded(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
+    """Sizes come in pairs, from the last axis on."""
+    return {-1 - place // 2 for place, size in enumerate(arguments["pad"]) if size != 0}
+
+
+@op("pad", axes=Mixing(_padded))
 def pad(input, pad, mode="constant", value=None) -> Array:
     """`pad` counts from the last axis; negative sizes cut, in the mode `constant` only."""
     pairs = [(pad[index], pad[index + 1]) for index in range(0, len(pad), 2)]
@@ -168,6 +208,7 @@ def pad(input, pad, mode="constant", value=None) -> Array:
     return jax.lax.pad(input, fill, [(low, high, 0) for low, high in pairs])
 
 
+@op("pixel_shuffle", axes=last(3))
 def pixel_shuffle(input, upscale_factor) -> Array:
     *batch, channels, height, width = input.shape
     r = upscale_factor
@@ -176,6 +217,7 @@ def pixel_shuffle(input, upscale_factor) -> Array:
     return jnp.transpose(split, (*range(len(batch)), *axes)).reshape(*batch, channels // r**2, height * r, width * r)
 
 
+@op("pixel_unshuffle", axes=last(3))
 def pixel_unshuffle(input, downscale_factor) -> Array:
     *batch, channels, height, width = input.shape
     r = downscale_factor
@@ -184,6 +226,7 @@ def pixel_unshuffle(input, downscale_factor) -> Array:
     return jnp.transpose(split, (*range(len(batch)), *axes)).reshape(*batch, channels * r**2, height // r, width // r)
 
 
+@op("interpolate", axes=behind(2))
 def interpolate(
     input,
     size=None,

@@ -10,8 +10,10 @@ from jaxtyping import Array
 from snnax.snn import max_of, window_slices
 
 from ._activations import relu
-from ._arithmetic import absolute
+from ._elementary import absolute
 from ._layers import sizes
+from .mixing import last
+from .registry import op
 
 
 def _pool_windows(input, spatial, kernel_size, stride, padding, dilation, ceil_mode):
@@ -118,3 +120,14 @@ def adaptive_avg_pooling(spatial: int) -> Callable[..., Array]:
         return input
 
     return adaptive_avg_pool
+
+
+_FIRST = "the first of equal elements gets it"
+
+for _spatial in (1, 2, 3):
+    _last = last(_spatial)
+    op(f"max_pool{_spatial}d", axes=_last, gradient=_FIRST)(max_pooling(_spatial))
+    op(f"avg_pool{_spatial}d", axes=_last)(avg_pooling(_spatial))
+    op(f"lp_pool{_spatial}d", axes=_last)(lp_pooling(_spatial))
+    op(f"adaptive_max_pool{_spatial}d", axes=_last, gradient=_FIRST)(adaptive_max_pooling(_spatial))
+    op(f"adaptive_avg_pool{_spatial}d", axes=_last)(adaptive_avg_pooling(_spatial))

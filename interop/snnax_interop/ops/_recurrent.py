@@ -1,6 +1,6 @@
 """Recurrent cells and layers, in torch's order of gates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,8 @@ from jaxtyping import Array
 
 from ._activations import relu
 from ._layers import linear
+from .mixing import Mixing, Operand, last, whole
+from .registry import op
 
 
 # From W_i x + b_i, W_h h + b_h and the state: the new state, its first array the output.
@@ -31,9 +33,6 @@ def gru_step(given: Array, recurrent: Array, state: tuple[Array, ...]) -> tuple[
     candidate = jnp.tanh(new + jax.nn.sigmoid(reset + reset_h) * new_h)
     z = jax.nn.sigmoid(update + update_h)
     return ((1 - z) * candidate + z * state[0],)
-
-
-tanh_step, relu_step = rnn_step(jnp.tanh), rnn_step(relu)
 
 
 def cell(step: Step) -> Callable[..., Array | tuple[Array, ...]]:
@@ -100,3 +99,19 @@ def _scan(step: Step, xs: Array, state, params, has_biases: bool, projects: bool
         return new, new[0]
 
     return jax.lax.scan(advance, state, linear(xs, w_ih, b_ih), reverse=reverse)
+
+
+def _not_the_batch(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
+    """All but the batch, which is axis 1, or 0 of a sequence with `batch_first`."""
+    batch = 0 if operand.name == "input" and arguments["batch_first"] else 1
+    return [axis for axis in range(operand.rank) if operand.rank < 3 or axis != batch]
+
+
+for _name, _step, _states in (
+    ("rnn_tanh", rnn_step(jnp.tanh), 1),
+    ("rnn_relu", rnn_step(relu), 1),
+    ("lstm", lstm_step, 2),
+    ("gru", gru_step, 1),
+):
+    op(_name, axes=Mixing(_not_the_batch))(recurrent(_step, _states))
+    op(f"{_name}_cell", axes=last(1, of=("input", "hx")) | whole("w_ih", "w_hh", "b_ih", "b_hh"))(cell(_step))

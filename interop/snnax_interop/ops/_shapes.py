@@ -1,14 +1,21 @@
-"""Shapes, pieces and joins."""
+"""Shapes, pieces, joins and repeats."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ._casts import is_dtype
+from .mixing import Mixing, Operand, along, at
+from .registry import op
 
+
+# Other shapes
+
+
+@op("flatten", axes="shape")
 def flatten(input, start_dim=0, end_dim=-1) -> Array:
     if input.ndim == 0:
         return input.reshape(1)
@@ -16,50 +23,114 @@ def flatten(input, start_dim=0, end_dim=-1) -> Array:
     return input.reshape(*input.shape[:start], math.prod(input.shape[start : end + 1]), *input.shape[end + 1 :])
 
 
-def unflatten(input, dim, sizes=None, unflattened_size=()) -> Array:
+@op("ravel", axes="shape")
+def ravel(input) -> Array:
+    return input.reshape(-1)
+
+
+@op("unflatten", axes="shape", names={"unflattened_size": "sizes"})
+def unflatten(input, dim, sizes) -> Array:
     dim = dim % input.ndim
-    return input.reshape(*input.shape[:dim], *(unflattened_size if sizes is None else sizes), *input.shape[dim + 1 :])
+    return input.reshape(*input.shape[:dim], *sizes, *input.shape[dim + 1 :])
 
 
-def _varargs(values: tuple[Any, ...]) -> tuple[int, ...]:
-    """`view(2, 3)` and `view((2, 3))`."""
-    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], list | tuple) else tuple(values)
+def _view_form(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """`x.view(dtype)` reads the same bits as other numbers."""
+    if any(map(is_dtype, (*args[1:], *kwargs.values()))):
+        raise TypeError(f"{name} is called with a type. Allowed: sizes; x.to(dtype) casts")
+    return name, args, kwargs
 
 
-def reshape(input, *shape, **named) -> Array:
-    return input.reshape(_varargs(shape or (named["shape"],)))
+@op("reshape", "view", axes="shape", variadic="shape", names={"size": "shape"}, form=_view_form)
+def reshape(input, shape) -> Array:
+    return input.reshape(shape)
 
 
-def permute(input, *dims, **named) -> Array:
-    return jnp.transpose(input, _varargs(dims or (named["dims"],)))
+@op("view_as", "reshape_as", axes="shape")
+def view_as(input, other) -> Array:
+    return input.reshape(other.shape)
 
 
+@op("permute", axes="shape", variadic="dims")
+def permute(input, dims) -> Array:
+    return jnp.transpose(input, dims)
+
+
+@op("transpose", "swapaxes", "swapdims", axes="shape", names={"axis0": "dim0", "axis1": "dim1"})
 def transpose(input, dim0, dim1) -> Array:
     return jnp.swapaxes(input, dim0, dim1)
 
 
+@op("T", "t", axes="shape")
+def transposed(input) -> Array:
+    return input.T
+
+
+@op("mT", "adjoint", axes="shape")
+def matrices_transposed(input) -> Array:
+    return jnp.swapaxes(input, -1, -2)
+
+
+@op("movedim", "moveaxis", axes="shape")
 def movedim(input, source, destination) -> Array:
     return jnp.moveaxis(input, source, destination)
 
 
+@op("squeeze", axes="shape", variadic="dim")
 def squeeze(input, dim=None) -> Array:
-    dims = range(input.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    dims = range(input.ndim) if dim is None else dim
     return jnp.squeeze(input, tuple(each for each in dims if input.shape[each] == 1))
 
 
+@op("unsqueeze", axes="shape")
 def unsqueeze(input, dim) -> Array:
     return jnp.expand_dims(input, dim)
 
 
-def expand(input, *size, **named) -> Array:
-    wanted = _varargs(size or (named["size"],))
-    new = len(wanted) - input.ndim
-    shape = [input.shape[axis - new] if n == -1 else n for axis, n in enumerate(wanted)]
+# Repeats
+
+
+@op("expand", axes="shape", variadic="size")
+def expand(input, size) -> Array:
+    new = len(size) - input.ndim
+    shape = [input.shape[axis - new] if n == -1 else n for axis, n in enumerate(size)]
     return jnp.broadcast_to(input, shape)
 
 
-def repeat(input, *repeats, **named) -> Array:
-    return jnp.tile(input, _varargs(repeats or (named["repeats"],)))
+@op("broadcast_to", axes="shape", variadic="size")
+def broadcast_to(input, size) -> Array:
+    return expand(input, size)
+
+
+@op("expand_as", axes="shape")
+def expand_as(input, other) -> Array:
+    return jnp.broadcast_to(input, other.shape)
+
+
+@op("broadcast_tensors", axes="separate", variadic="tensors")
+def broadcast_tensors(tensors) -> tuple[Array, ...]:
+    return tuple(jnp.broadcast_arrays(*tensors))
+
+
+@op("repeat", axes="shape", variadic="repeats")
+def repeat(input, repeats) -> Array:
+    return jnp.tile(input, repeats)
+
+
+@op("tile", axes="shape", variadic="dims")
+def tile(input, dims) -> Array:
+    return jnp.tile(input, dims)
+
+
+@op("repeat_interleave", axes=along())
+def repeat_interleave(input, repeats, dim=None, *, output_size=None) -> Array:
+    del output_size
+    if not isinstance(repeats, int):
+        raise NotImplementedError("another number of repeats for each element")
+    return jnp.repeat(input, repeats, axis=dim)
+
+
+# Joins
 
 
 class Steps:
@@ -75,6 +146,7 @@ class Steps:
         return iter(self.array)
 
 
+@op("cat", "concat", "concatenate", axes="shape")
 def cat(tensors, dim=0) -> Array:
     if isinstance(tensors, Steps):
         array = tensors.array
@@ -84,100 +156,85 @@ def cat(tensors, dim=0) -> Array:
     return jnp.concatenate(tensors, axis=dim)
 
 
+@op("stack", axes="shape")
 def stack(tensors, dim=0) -> Array:
     if isinstance(tensors, Steps):
         return jnp.moveaxis(tensors.array, 0, dim)
     return jnp.stack(tensors, axis=dim)
 
 
+def _rank(tensors) -> int:
+    return next(iter(tensors)).ndim
+
+
+@op("hstack", axes="shape")
+def hstack(tensors) -> Array:
+    return cat(tensors, 0 if _rank(tensors) < 2 else 1)
+
+
+@op("vstack", "row_stack", axes="shape")
+def vstack(tensors) -> Array:
+    return stack(tensors, 0) if _rank(tensors) < 2 else cat(tensors, 0)
+
+
+@op("dstack", axes="shape")
+def dstack(tensors) -> Array:
+    return jnp.dstack(list(tensors))
+
+
+@op("column_stack", axes="shape")
+def column_stack(tensors) -> Array:
+    return jnp.column_stack(list(tensors))
+
+
+# Pieces
+
+
+@op("unbind", axes="shape")
 def unbind(input, dim=0) -> tuple[Array, ...]:
     return tuple(jnp.take(input, index, axis=dim) for index in range(input.shape[dim]))
 
 
-def split(tensor, split_size_or_sections, dim=0) -> tuple[Array, ...]:
-    size = tensor.shape[dim]
+@op("split", axes="shape", names={"tensor": "input", "split_size": "split_size_or_sections"})
+def split(input, split_size_or_sections, dim=0) -> tuple[Array, ...]:
+    size = input.shape[dim]
     parts = split_size_or_sections
     if isinstance(parts, int):
         cuts = list(range(parts, size, parts))
     else:
         cuts = [sum(parts[: index + 1]) for index in range(len(parts) - 1)]
-    return tuple(jnp.split(tensor, cuts, axis=dim))
+    return tuple(jnp.split(input, cuts, axis=dim))
 
 
+@op("chunk", axes="shape")
 def chunk(input, chunks, dim=0) -> tuple[Array, ...]:
     return split(input, -(-input.shape[dim] // chunks), dim)
 
 
-def getitem(input, index) -> Array:
-    return input[index]
+_SECTIONS = {"sections": "indices_or_sections", "indices": "indices_or_sections"}
 
 
-def select(input, dim, index) -> Array:
-    return jax.lax.index_in_dim(input, index, dim, keepdims=False)
-
-
-def narrow(input, dim, start, length) -> Array:
-    return jax.lax.slice_in_dim(input, start, start + length, axis=dim)
-
-
-def setitem(input, index, value) -> Array:
-    place = _mask_place(index)
-    if place is None:
-        return input.at[index].set(value)
-    mask = (index if isinstance(index, tuple) else (index,))[place]
-    mask = mask.reshape(*(1,) * place, *mask.shape, *(1,) * (input.ndim - mask.ndim - place)).astype(bool)
-    value = jnp.asarray(value, input.dtype)
-    return jnp.where(mask, value.reshape(()) if value.size == 1 else value, input)
-
-
-def _mask_place(index: Any) -> int | None:
-    """Where a boolean array is in an index."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return next((n for n, x in enumerate(parts) if getattr(x, "dtype", None) in (jnp.bool_, jnp.uint8)), None)
-
-
-def repeat_interleave(input, repeats, dim=None, *, output_size=None) -> Array:
-    if not isinstance(repeats, int):
-        raise NotImplementedError("another number of repeats for each element")
-    return jnp.repeat(input, repeats, axis=dim)
-
-
-def tile(input, *dims, **named) -> Array:
-    return jnp.tile(input, _varargs(dims or (named["dims"],)))
-
-
-def broadcast_to(input, size) -> Array:
-    return expand(input, *size)
-
-
-def hstack(tensors) -> Array:
-    return cat(tensors, 0 if _rank(tensors) < 2 else 1)
-
-
-def vstack(tensors) -> Array:
-    return stack(tensors, 0) if _rank(tensors) < 2 else cat(tensors, 0)
-
-
-def dstack(tensors) -> Array:
-    return jnp.dstack(list(tensors))
-
-
-def _rank(tensors) -> int:
-    return next(iter(tensors)).ndim
-
-
+@op("tensor_split", axes="shape", names=_SECTIONS)
 def tensor_split(input, indices_or_sections, dim=0) -> tuple[Array, ...]:
     return tuple(jnp.array_split(input, indices_or_sections, axis=dim))
 
 
+@op("hsplit", axes="shape", names=_SECTIONS)
 def hsplit(input, indices_or_sections) -> tuple[Array, ...]:
     return tensor_split(input, indices_or_sections, 0 if input.ndim < 2 else 1)
 
 
-def diff(input, n=1, dim=-1) -> Array:
-    return jnp.diff(input, n, axis=dim)
+@op("vsplit", axes="shape", names=_SECTIONS)
+def vsplit(input, indices_or_sections) -> tuple[Array, ...]:
+    return tensor_split(input, indices_or_sections, 0)
 
 
+@op("dsplit", axes="shape", names=_SECTIONS)
+def dsplit(input, indices_or_sections) -> tuple[Array, ...]:
+    return tensor_split(input, indices_or_sections, 2)
+
+
+@op("unfold", axes=along("dimension"))
 def windows(input, dimension, size, step) -> Array:
     """`Tensor.unfold`: windows along one axis, their elements on a last axis of their own."""
     count = (input.shape[dimension] - size) // step + 1
@@ -186,89 +243,38 @@ def windows(input, dimension, size, step) -> Array:
     return jnp.moveaxis(found, dimension % input.ndim + 1, -1)
 
 
-def flip(input, *dims, **named) -> Array:
-    return jnp.flip(input, _varargs(dims or (named["dims"],)))
+# Other orders
 
 
+@op("flip", axes=along("dims"), variadic="dims")
+def flip(input, dims) -> Array:
+    return jnp.flip(input, dims)
+
+
+@op("fliplr", axes=at(1))
+def fliplr(input) -> Array:
+    return jnp.fliplr(input)
+
+
+@op("flipud", axes=at(0))
+def flipud(input) -> Array:
+    return jnp.flipud(input)
+
+
+@op("reversed", axes=at(0))
+def reversed_(input) -> Array:
+    return jnp.flip(input, 0)
+
+
+@op("roll", axes=along("dims"))
 def roll(input, shifts, dims=None) -> Array:
     return jnp.roll(input, shifts, axis=dims)
 
 
-def gather(input, dim, index, *, sparse_grad=False) -> Array:
-    del sparse_grad
-    axis = dim % input.ndim
-    # Along all other axes, torch takes as much of the input as there are indices.
-    taken = tuple(slice(None) if each == axis else slice(size) for each, size in enumerate(index.shape))
-    return jnp.take_along_axis(input[taken], index, axis)
+def _turned(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
+    return arguments["dims"] if arguments["k"] % 4 else ()
 
 
-def take_along_dim(input, indices, dim=None) -> Array:
-    return jnp.take_along_axis(input, indices, dim)
-
-
-def scatter(input, dim, index, src=None, *, value=None, reduce=None) -> Array:
-    if reduce is not None:
-        raise NotImplementedError(f"reduce={reduce!r}; use scatter_add for sums")
-    source = value if src is None else src
-    return input.at[_places(input, dim, index)].set(_written(source, index))
-
-
-def scatter_add(input, dim, index, src) -> Array:
-    return input.at[_places(input, dim, index)].add(_written(src, index))
-
-
-def _places(input, dim, index) -> tuple[Any, ...]:
-    """Where each index points to: itself along `dim`, its own place along the other axes."""
-    axis = dim % input.ndim
-    own = jnp.meshgrid(*map(jnp.arange, index.shape), indexing="ij", sparse=True)
-    return tuple(index if each == axis else place for each, place in enumerate(own))
-
-
-def _written(source, index) -> Any:
-    """As much of the source as there are indices; a number is written as it is."""
-    return source[tuple(map(slice, index.shape))] if jnp.ndim(source) else source
-
-
-def index_add(input, dim, index, source, *, alpha=1) -> Array:
-    place = (*(slice(None),) * (dim % input.ndim), index)
-    return input.at[place].add(alpha * source)
-
-
-def diagonal(input, offset=0, dim1=0, dim2=1) -> Array:
-    return jnp.diagonal(input, offset, dim1, dim2)
-
-
-def diag_embed(input, offset=0, dim1=-2, dim2=-1) -> Array:
-    size = input.shape[-1] + abs(offset)
-    rows = jnp.arange(input.shape[-1]) + max(-offset, 0)
-    matrix = jnp.zeros((*input.shape[:-1], size, size), input.dtype)
-    matrix = matrix.at[..., rows, rows + offset].set(input)
-    return jnp.moveaxis(matrix, (-2, -1), (dim1, dim2))
-
-
+@op("rot90", axes=Mixing(_turned))
 def rot90(input, k=1, dims=(0, 1)) -> Array:
     return jnp.rot90(input, k, dims)
-
-
-def column_stack(tensors) -> Array:
-    return jnp.column_stack(list(tensors))
-
-
-def vsplit(input, indices_or_sections) -> tuple[Array, ...]:
-    return tensor_split(input, indices_or_sections, 0)
-
-
-def dsplit(input, indices_or_sections) -> tuple[Array, ...]:
-    return tensor_split(input, indices_or_sections, 2)
-
-
-def broadcast_tensors(*tensors) -> tuple[Array, ...]:
-    return tuple(jnp.broadcast_arrays(*(tensors[0] if isinstance(tensors[0], list | tuple) else tensors)))
-
-
-def index_select(input, dim, index) -> Array:
-    return jnp.take(input, index, axis=dim)
-
-
-def reversed_(input) -> Array:
-    return jnp.flip(input, 0)

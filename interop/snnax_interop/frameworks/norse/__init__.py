@@ -29,15 +29,17 @@ from norse.torch.module import coba_lif, lif_ex as lif_ex_module, lif_mc_refrac,
 
 from snnax import snn
 
-from ...hooks import off_diagonal_gradient
-from ...leaf import Leaf, NeuronCall, Recorded
-from ...weights import Site
+from ...converters.base import ModuleCall
+from ...converters.context import ConversionContext
+from ...converters.framework import Framework, RecordedClasses, by_class
+from ...converters.neuron import NeuronCall, NeuronConverter, StepAttributes
+from ...nodes.markers import off_diagonal_gradient
 from . import _neurons as neurons
 from ._parameters import Parameters, is_fixed, is_fixed_zero
 from ._recurrence import recurrence
 
 
-_LIVE = ("p", "dt", "record_states")
+_READ_EVERY_CALL = ("p", "dt", "record_states")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,7 @@ _LIF_ADEX_REFRAC = _Model(
 _IZHIKEVICH = _Model(neurons.izhikevich, {"v": "v", "u": "a"}, (), options=("spiking_method",))
 
 
-def _leaf(kind: type, model: _Model, step: Any) -> Leaf:
+def _step_converter(kind: type, model: _Model, step: Any) -> NeuronConverter:
     recurrent = issubclass(kind, bases.SNNRecurrentCell | bases.SNNRecurrent)
     states = {f"{model.inner}z": "z", **model.states} if recurrent else dict(model.states)
     getters = [operator.attrgetter(name) for name in states]
@@ -83,19 +85,20 @@ def _leaf(kind: type, model: _Model, step: Any) -> Leaf:
     def read(state: Any) -> tuple[torch.Tensor, ...]:
         return tuple(get(state) for get in getters)
 
-    def build(module: Any, site: Site) -> Any:
+    def build(module: Any, context: ConversionContext) -> Any:
         if module.activation is not step:
-            raise leaf.refuse(
-                site.path, "activation", module.activation, allowed=step.__name__,
+            raise context.refuse(
+                "activation", module.activation, allowed=step.__name__,
                 advice="Use the class as it is, without adjoint=True",
             )  # fmt: skip
-        layer = model.build(Parameters(module, site, leaf), recurrent)
-        return snn.Recurrent(layer, recurrence(module, site)) if recurrent else layer
+        layer = model.build(Parameters(module, context), recurrent)
+        return snn.Recurrent(layer, recurrence(module, context)) if recurrent else layer
 
-    def split(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> NeuronCall:
-        x, state, *rest = args
-        out, new = result
-        return NeuronCall(x, read(state), out, read(new), rest[0] if recurrent else None)
+    def split(module: Any, call: ModuleCall) -> NeuronCall:
+        x, state, *rest = call.args
+        out, new = call.result
+        weights = rest[0] if recurrent else None
+        return NeuronCall(x=x, state_in=read(state), out=out, state_out=read(new), weights=weights)
 
     def starts_itself(module: Any) -> bool:
         own = getattr(module.state_fallback, "__func__", None) is kind.initial_state  # type: ignore[attr-defined]
@@ -107,46 +110,75 @@ def _leaf(kind: type, model: _Model, step: Any) -> Leaf:
         values = [operator.attrgetter(name)(module.p) for name in model.start]
         return model is not _IZHIKEVICH and all(map(is_fixed_zero, values))
 
-    leaf = Leaf(
-        kind,
-        "norse",
-        _OPTIONS[next(base for base in _OPTIONS if issubclass(kind, base))] + model.options,
-        build,
-        tuple(states.values()),
-        model.spikes,
-        starts_at_zero,
+    def run(module: Any, x: torch.Tensor, state: Any) -> Any:
+        before = module.state_fallback(x)
+        if state is not None:
+            for name, value in zip(states, state, strict=True):
+                before = before if value is None else _with_state(before, name.split("."), value)
+        # A recurrent step multiplies its input by weights, which is a call of its own in a program.
+        weights = (torch.eye(x.shape[-1], dtype=x.dtype), module.recurrent_weights) if recurrent else ()
+        out, after = module.activation(x, before, *weights, module.p, module.dt)
+        return out, read(after)
+
+    return NeuronConverter(
+        kind=kind,
+        framework="norse",
+        options=_OPTIONS[next(base for base in _OPTIONS if issubclass(kind, base))] + model.options,
+        build=build,
+        fields=tuple(states.values()),
+        spikes=model.spikes,
+        starts_at_zero=starts_at_zero,
+        read_every_call=_READ_EVERY_CALL,
         split_call=split,
-        step="activation",
-        start="state_fallback",
-        starts_itself=starts_itself,
-        live=_LIVE,
+        run=run,
+        attributes=StepAttributes(step="activation", start="state_fallback", starts_itself=starts_itself),
     )
-    return leaf
 
 
-def _build_linear(module: Any, site: Site) -> snn.LI:
-    return neurons.li(Parameters(module, site, LI_LINEAR), False)
+def _with_state(state: Any, path: list[str], value: torch.Tensor) -> Any:
+    """A state tuple with another value in a field, which may be one of a tuple in it."""
+    name, *rest = path
+    return state._replace(**{name: _with_state(getattr(state, name), rest, value) if rest else value})
 
 
-def _split_linear(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> NeuronCall:
-    given = {**dict(zip(("input_tensor", "state"), args, strict=False)), **kwargs}
+def _run_li_linear(module: Any, x: torch.Tensor, state: Any) -> Any:
+    before = None if state is None or any(each is None for each in state) else leaky_integrator.LIState(*state)
+    if before is None:
+        before = module.state_fallback(x)
+    weights = torch.eye(x.shape[-1], dtype=x.dtype)
+    out, after = leaky_integrator.li_step(x, before, weights, module.p, module.dt)
+    return out, (after.v, after.i)
+
+
+def _build_li_linear(module: Any, context: ConversionContext) -> snn.LI:
+    return neurons.li(Parameters(module, context), False)
+
+
+def _split_li_linear(module: Any, call: ModuleCall) -> NeuronCall:
+    given = call.arguments("input_tensor", "state")
     state = given.get("state")
-    out, new = result
-    before = None if state is None else (state.v, state.i)
-    return NeuronCall(given["input_tensor"], before, out, (new.v, new.i), module.input_weights)
+    out, new = call.result
+    return NeuronCall(
+        x=given["input_tensor"],
+        state_in=None if state is None else (state.v, state.i),
+        out=out,
+        state_out=(new.v, new.i),
+        weights=module.input_weights,
+    )
 
 
 # Its step is no attribute, and its weights are always parameters.
-LI_LINEAR = Leaf(
-    norse.LILinearCell,
-    "norse",
-    ("input_size", "hidden_size", "p", "dt"),
-    _build_linear,
-    ("v", "i"),
-    False,
-    lambda module: is_fixed_zero(module.p.v_leak),
-    split_call=_split_linear,
-    live=_LIVE,
+LI_LINEAR = NeuronConverter(
+    kind=norse.LILinearCell,
+    framework="norse",
+    options=("input_size", "hidden_size", "p", "dt"),
+    build=_build_li_linear,
+    fields=("v", "i"),
+    spikes=False,
+    starts_at_zero=lambda module: is_fixed_zero(module.p.v_leak),
+    read_every_call=_READ_EVERY_CALL,
+    split_call=_split_li_linear,
+    run=_run_li_linear,
 )
 
 # The constructor's arguments by base class; those of the class itself come in addition.
@@ -158,8 +190,8 @@ _OPTIONS = {
         "dt", "input_size", "hidden_size", "input_weights", "recurrent_weights", "autapses", "record_states",
     ),
 }  # fmt: skip
-LEAVES = {
-    kind: _leaf(kind, model, step)
+_NEURONS = [
+    _step_converter(kind, model, step)
     for model, step, *kinds in (
         (_LIF, lif.lif_feed_forward_step, norse.LIFCell, norse.LIF),
         (_LIF, lif.lif_step, norse.LIFRecurrentCell, norse.LIFRecurrent),
@@ -191,10 +223,10 @@ LEAVES = {
         ),
     )
     for kind in kinds
-} | {norse.LILinearCell: LI_LINEAR}
+]
 
 
-def _remark(module: torch.nn.Module) -> str:
+def _faults(module: torch.nn.Module) -> str:
     """What is wrong in Norse 1.1, and kept."""
     if isinstance(module, coba_lif.CobaLIFCell):
         return "its input is ignored, as in Norse; only spikes that come back reach the membrane"
@@ -203,11 +235,14 @@ def _remark(module: torch.nn.Module) -> str:
     return ""
 
 
-# States are arguments and results, so everything else of Norse is recorded too.
-RECORDED = [Recorded(lambda kind: kind.__module__.split(".")[0] == "norse", remark=_remark)]
-
-# Norse keeps the diagonal of recurrent weights at zero by a hook on their gradient (autapses=False).
-HOOKS = {
-    f"norse.torch.module.snn.{base}.__init__.<locals>.autapse_hook": off_diagonal_gradient
-    for base in ("SNNRecurrentCell", "SNNRecurrent")
-}
+FRAMEWORK = Framework(
+    name="norse",
+    converters=by_class(*_NEURONS, LI_LINEAR),
+    # States are arguments and results, so everything else of Norse is recorded too.
+    recorded=RecordedClasses(takes=lambda kind: kind.__module__.split(".")[0] == "norse", caveat=_faults),
+    # Norse keeps the diagonal of recurrent weights at zero by a hook on their gradient (autapses=False).
+    gradient_hooks={
+        f"norse.torch.module.snn.{base}.__init__.<locals>.autapse_hook": off_diagonal_gradient
+        for base in ("SNNRecurrentCell", "SNNRecurrent")
+    },
+)

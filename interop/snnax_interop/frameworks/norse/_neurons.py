@@ -17,7 +17,7 @@ Build = Callable[[Parameters, bool], Any]
 
 def lif(p: Parameters, recurrent: bool) -> snn.LIF:
     return snn.LIF(
-        p.site.x_shape,
+        p.context.x_shape,
         [p.rate("tau_mem_inv"), p.rate("tau_syn_inv")],
         p.value("v_th"),
         p.value("v_reset"),
@@ -32,12 +32,12 @@ def lif(p: Parameters, recurrent: bool) -> snn.LIF:
 def lif_box(p: Parameters, recurrent: bool) -> snn.LIF:
     method = p.option("reset_method")
     if method not in (reset_value, reset_subtract):
-        raise p.leaf.refuse(
-            p.site.path, "p.reset_method", method, allowed="reset_value, reset_subtract",
+        raise p.context.refuse(
+            "p.reset_method", method, allowed="reset_value, reset_subtract",
             advice="Choose one of these, or call the function in a forward of your own",
         )  # fmt: skip
     return snn.LIF(
-        p.site.x_shape,
+        p.context.x_shape,
         p.rate("tau_mem_inv"),
         p.value("v_th"),
         p.value("v_reset") if method is reset_value else "subtract",
@@ -50,7 +50,7 @@ def lif_box(p: Parameters, recurrent: bool) -> snn.LIF:
 
 def li(p: Parameters, recurrent: bool) -> snn.LI:
     return snn.LI(
-        p.site.x_shape,
+        p.context.x_shape,
         [p.rate("tau_mem_inv"), p.rate("tau_syn_inv")],
         v_leak=p.rest(),
         synapse_order="jump-read-decay",
@@ -59,16 +59,16 @@ def li(p: Parameters, recurrent: bool) -> snn.LI:
 
 
 def li_box(p: Parameters, recurrent: bool) -> snn.LI:
-    return snn.LI(p.site.x_shape, p.rate("tau_mem_inv"), v_leak=p.rest(), input_scale="one_minus_decay")
+    return snn.LI(p.context.x_shape, p.rate("tau_mem_inv"), v_leak=p.rest(), input_scale="one_minus_decay")
 
 
 def iaf(p: Parameters, recurrent: bool) -> snn.IF:
-    return snn.IF(p.site.x_shape, p.value("v_th"), p.value("v_reset"), detach_reset=False, surrogate=p.surrogate())
+    return snn.IF(p.context.x_shape, p.value("v_th"), p.value("v_reset"), detach_reset=False, surrogate=p.surrogate())
 
 
 def lif_ex(p: Parameters, recurrent: bool) -> snn.EIF:
     return snn.EIF(
-        p.site.x_shape,
+        p.context.x_shape,
         [p.rate("tau_mem_inv"), p.rate("tau_syn_inv")],
         p.value("v_th"),
         p.value("v_reset"),
@@ -82,7 +82,7 @@ def lif_ex(p: Parameters, recurrent: bool) -> snn.EIF:
 
 def lif_adex(p: Parameters, recurrent: bool) -> snn.AdEx:
     return snn.AdEx(
-        p.site.x_shape,
+        p.context.x_shape,
         [p.rate("tau_mem_inv"), p.rate("tau_syn_inv")],
         p.rate("tau_ada_inv"),
         p.value("v_th"),
@@ -117,7 +117,7 @@ class LSNN(snn.AbstractLayer):
 def lsnn(p: Parameters, recurrent: bool) -> LSNN:
     return LSNN(
         snn.LSNN(
-            p.site.x_shape,
+            p.context.x_shape,
             [p.rate("tau_mem_inv"), p.rate("tau_syn_inv")],
             p.rate("tau_adapt_inv"),
             p.value("v_th"),
@@ -143,7 +143,7 @@ def lif_adex_refrac(p: Parameters, recurrent: bool) -> snn.Refractory:
 def izhikevich(p: Parameters, recurrent: bool) -> snn.Izhikevich:
     start = p.module.spiking_method.s
     return snn.Izhikevich(
-        p.site.x_shape,
+        p.context.x_shape,
         p.value("a"),
         p.value("b"),
         p.value("c"),
@@ -153,8 +153,8 @@ def izhikevich(p: Parameters, recurrent: bool) -> snn.Izhikevich:
         quadratic=p.value("sq"),
         linear=p.value("mn"),
         constant=p.value("bias"),
-        v0=p.site.constant("spiking_method.s.v", start.v.detach()),
-        u0=p.site.constant("spiking_method.s.u", start.u.detach()),
+        v0=p.context.constant("spiking_method.s.v", start.v.detach()),
+        u0=p.context.constant("spiking_method.s.u", start.u.detach()),
         detach_reset=False,
         surrogate=p.surrogate(),
     )

@@ -9,8 +9,7 @@ from jaxtyping import Array
 
 from snnax import snn, surrogate
 
-from ...leaf import Leaf
-from ...weights import Site, neuron_shape
+from ...converters.context import ConversionContext, neuron_shape
 from ._surrogates import METHODS
 
 
@@ -43,8 +42,7 @@ class Parameters:
     """The fields of `p`, or of the tuple `inner` within it, as arrays of a native neuron."""
 
     module: Any
-    site: Site
-    leaf: Leaf
+    context: ConversionContext
     inner: str = ""
 
     def within(self, name: str) -> "Parameters":
@@ -61,37 +59,37 @@ class Parameters:
         or that were computed from parameters before.
         """
         tensor = self._tensor(name)
-        shape = neuron_shape(tensor, self.site.x_shape)
-        key = self.site.weights.by_identity.get(id(tensor))
+        shape = neuron_shape(tensor, self.context.x_shape)
+        key = self.context.weights.by_identity.get(id(tensor))
         if tensor.grad_fn is not None:
             raise self._refuse(
                 name, "a tensor that was computed from others and carries gradients", "constants and parameters",
                 "Compute it in forward, or pass the parameter itself",
             )  # fmt: skip
-        if shape is None or tensor.ndim > len(self.site.x_shape):
+        if shape is None or tensor.ndim > len(self.context.x_shape):
             raise self._refuse(
-                name, f"a tensor of shape {tuple(tensor.shape)}", f"shapes that broadcast to {self.site.x_shape}",
+                name, f"a tensor of shape {tuple(tensor.shape)}", f"shapes that broadcast to {self.context.x_shape}",
                 "One value per neuron, without a batch axis",
             )  # fmt: skip
         if not bool(torch.isfinite(tensor).all()):
             raise self._refuse(name, tensor.tolist(), "finite numbers", "Repair it")
         if key is not None:
-            return self.site.weights.parameter(key, shape)
+            return self.context.weights.parameter(key, shape)
         if isinstance(tensor, torch.nn.Parameter):
-            self.site.weights.remarks[self.site.path] = (
+            self.context.weights.caveats[self.context.path] = (
                 f"{self._full(name)} is a Parameter that no module has registered; torch neither trains nor saves it "
                 "with the network, so it is a constant"
             )
-        return self.site.constant(self._full(name), tensor)
+        return self.context.constant(self._full(name), tensor)
 
     def rate(self, name: str) -> snn.Rate | InverseTimeConstant:
         """The decay of an inverse time constant."""
         tensor = self._tensor(name)
-        if id(tensor) in self.site.weights.by_identity:
+        if id(tensor) in self.context.weights.by_identity:
             return InverseTimeConstant(self.value(name), float(self.module.dt))
         self.value(name)
         # The product is formed as Norse forms it, dt first, in the dtype of the parameter.
-        return snn.Rate(self.site.constant(f"p.rate_{name}", (self.module.dt * tensor).detach()))
+        return snn.Rate(self.context.constant(f"p.rate_{name}", (self.module.dt * tensor).detach()))
 
     def rest(self, name: str = "v_leak") -> Array | None:
         """A resting potential; None where it is 0 for good."""
@@ -114,7 +112,7 @@ class Parameters:
         return ".".join(filter(None, ("p", self.inner, name)))
 
     def _refuse(self, name: str, found: Any, allowed: str, advice: str) -> Exception:
-        return self.leaf.refuse(self.site.path, self._full(name), found, allowed=allowed, advice=advice)
+        return self.context.refuse(self._full(name), found, allowed=allowed, advice=advice)
 
 
 def is_fixed(value: Any) -> bool:

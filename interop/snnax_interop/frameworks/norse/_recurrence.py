@@ -8,8 +8,8 @@ from jaxtyping import Array
 
 from snnax import snn
 
+from ...converters.context import ConversionContext
 from ...ops import OPS
-from ...weights import Site
 
 
 class Recurrence(snn.AbstractFunction):
@@ -26,9 +26,9 @@ class Recurrence(snn.AbstractFunction):
         return z @ weight.astype(z.dtype).T
 
 
-def recurrence(module: Any, site: Site) -> Recurrence:
+def recurrence(module: Any, context: ConversionContext) -> Recurrence:
     """The connection of a recurrent layer; weights that are no parameters are constants."""
     weight: torch.Tensor = module.recurrent_weights
     registered = "recurrent_weights" in module._parameters
-    array = site.parameter("recurrent_weights") if registered else site.constant("recurrent_weights", weight)
+    array = context.parameter("recurrent_weights") if registered else context.constant("recurrent_weights", weight)
     return Recurrence(array, not weight._backward_hooks)

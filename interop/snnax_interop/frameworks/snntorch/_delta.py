@@ -1,6 +1,5 @@
 """DeltaLeaky: spikes where the membrane changes."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -13,10 +12,12 @@ from jaxtyping import Array, Float
 from snnax import snn
 from snnax.surrogate import AbstractSurrogate
 
+from ...converters.base import ModuleCall
+from ...converters.context import ConversionContext
+from ...converters.neuron import Memory, NeuronCall, NeuronConverter
 from ...errors import RecordingError
-from ...leaf import Leaf, NeuronCall
-from ...weights import Site
 from ._neuron import SHARED_OPTIONS, check_parameter
+from ._step import delta_step
 from ._surrogates import surrogate_of
 
 
@@ -49,38 +50,39 @@ class DeltaLeaky(snn.AbstractLayer):
         return DeltaState(v), self.surrogate(size - self.delta_threshold).astype(x.dtype)
 
 
-def _build(module: Any, site: Site) -> DeltaLeaky:
-    check_parameter(DELTA_LEAKY, module, "beta", site)
+def _build(module: Any, context: ConversionContext) -> DeltaLeaky:
+    check_parameter(module, "beta", context)
     return DeltaLeaky(
-        snn.Factor(site.neuron_parameter("beta"), constraint="none"),
-        surrogate_of(module, site, DELTA_LEAKY),
+        snn.Factor(context.neuron_parameter("beta"), constraint="none"),
+        surrogate_of(module, context),
         float(module.delta_threshold),
-        site.x_shape,
+        context.x_shape,
     )
 
 
-def _read(module: Any) -> tuple[torch.Tensor, ...]:
+def _read_membrane(module: Any) -> tuple[torch.Tensor, ...]:
     return () if module.mem is None else (module.mem,)
 
 
-def _reset(module: Any) -> None:
+def _reset_membrane(module: Any) -> None:
     module.reset_mem()
 
 
-def _split(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> NeuronCall:
-    given = {**dict(zip(("input_", "mem"), args, strict=False)), **kwargs}
+def _split(module: Any, call: ModuleCall) -> NeuronCall:
+    given = call.arguments("input_", "mem")
     x, states = given["input_"], given.get("mem")
-    before = kept[0] if states is None and kept else None if states is None else states[0]
+    before = call.kept[0] if states is None and call.kept else None if states is None else states[0]
     if before is not None and before.shape != x.shape:
         raise RecordingError(
             f"DeltaLeaky is given a membrane of shape {tuple(before.shape)} for an input of shape {tuple(x.shape)}. "
             "Allowed: the same shape, or None to begin with",
             framework="snntorch",
         )
-    return NeuronCall(x, None if before is None else (before,), result[0], (module.mem,))
+    state_in = None if before is None else (before,)
+    return NeuronCall(x=x, state_in=state_in, out=call.result[0], state_out=(module.mem,))
 
 
-def _remark(module: Any) -> str:
+def _set_in_vain(module: Any) -> str:
     set_in_vain = [
         name
         for name, default in (("inhibition", False), ("state_quant", False), ("graded_spikes_factor", 1.0))
@@ -89,7 +91,7 @@ def _remark(module: Any) -> str:
     return f"{', '.join(set_in_vain)}: ignored, as in snnTorch" if set_in_vain else ""
 
 
-DELTA_LEAKY = Leaf(
+DELTA_LEAKY = NeuronConverter(
     kind=snntorch.DeltaLeaky,
     framework="snntorch",
     options=(
@@ -98,9 +100,8 @@ DELTA_LEAKY = Leaf(
     ),
     build=_build,
     fields=("v",),
-    read_state=_read,
     split_call=_split,
-    reset_state=_reset,
-    instances=lambda: snntorch.SpikingNeuron.instances,
-    remark=_remark,
+    memory=Memory(read=_read_membrane, reset=_reset_membrane, instances=lambda: snntorch.SpikingNeuron.instances),
+    caveat=_set_in_vain,
+    run=delta_step,
 )  # fmt: skip

@@ -7,62 +7,62 @@ import torch
 
 from snnax import snn
 
-from ...weights import Site
-from ._neuron import check_parameter, decay, delay_options, firing_options, neuron_leaf, reset_of
+from ...converters.context import ConversionContext
+from ._neuron import check_parameter, decay, delay_options, firing_options, neuron_converter, reset_of
 
 
-def _build_leaky(module: Any, site: Site) -> snn.LIF:
+def _build_leaky(module: Any, context: ConversionContext) -> snn.LIF:
     return snn.LIF(
-        site.x_shape,
-        decay(LEAKY, module, "beta", site),
-        site.neuron_parameter("threshold"),
-        reset_of(LEAKY, module, site.path),
+        context.x_shape,
+        decay(module, "beta", context),
+        context.neuron_parameter("threshold"),
+        reset_of(module, context),
         **delay_options(module),
-        **firing_options(LEAKY, module, site),
+        **firing_options(module, context),
     )
 
 
-def _build_synaptic(module: Any, site: Site) -> snn.LIF:
+def _build_synaptic(module: Any, context: ConversionContext) -> snn.LIF:
     return snn.LIF(
-        site.x_shape,
-        [decay(SYNAPTIC, module, "beta", site), decay(SYNAPTIC, module, "alpha", site)],
-        site.neuron_parameter("threshold"),
-        reset_of(SYNAPTIC, module, site.path),
+        context.x_shape,
+        [decay(module, "beta", context), decay(module, "alpha", context)],
+        context.neuron_parameter("threshold"),
+        reset_of(module, context),
         keep_input=False,
         **delay_options(module),
-        **firing_options(SYNAPTIC, module, site),
+        **firing_options(module, context),
     )
 
 
-def _build_alpha(module: Any, site: Site) -> snn.Alpha:
+def _build_alpha(module: Any, context: ConversionContext) -> snn.Alpha:
     return snn.Alpha(
-        site.x_shape,
-        decay(ALPHA, module, "alpha", site),
-        decay(ALPHA, module, "beta", site),
-        site.neuron_parameter("threshold"),
-        reset_of(ALPHA, module, site.path),
-        **firing_options(ALPHA, module, site),
+        context.x_shape,
+        decay(module, "alpha", context),
+        decay(module, "beta", context),
+        context.neuron_parameter("threshold"),
+        reset_of(module, context),
+        **firing_options(module, context),
     )
 
 
-def _build_lapicque(module: Any, site: Site) -> snn.Lapicque:
-    if site.learns("beta"):
-        raise LAPICQUE.refuse(
-            site.path, "learn_beta", True, allowed="False",
+def _build_lapicque(module: Any, context: ConversionContext) -> snn.Lapicque:
+    if context.learns("beta"):
+        raise context.refuse(
+            "learn_beta", True, allowed="False",
             advice="snnTorch computes C from beta once, at construction, so training never reaches the membrane",
         )  # fmt: skip
     for name in ("R", "C"):
-        check_parameter(LAPICQUE, module, name, site)
+        check_parameter(module, name, context)
     return snn.Lapicque(
-        site.x_shape,
-        site.neuron_parameter("R"),
-        site.neuron_parameter("C"),
-        site.neuron_parameter("threshold"),
-        reset_of(LAPICQUE, module, site.path),
+        context.x_shape,
+        context.neuron_parameter("R"),
+        context.neuron_parameter("C"),
+        context.neuron_parameter("threshold"),
+        reset_of(module, context),
         dt=float(module.time_step),
         reset_delay=True,
         keep_input=False,
-        **firing_options(LAPICQUE, module, site),
+        **firing_options(module, context),
     )
 
 
@@ -74,21 +74,21 @@ def _beta_of_lapicque(module: Any) -> str:
     return "the membrane decays by 1 - time_step / (R C), and not by beta, as in snnTorch"
 
 
-LEAKY = neuron_leaf(
+LEAKY = neuron_converter(
     snntorch.Leaky,
     "beta learn_beta graded_spikes_factor learn_graded_spikes_factor reset_delay",
     {"mem": "v"},
     _build_leaky,
 )
-SYNAPTIC = neuron_leaf(
+SYNAPTIC = neuron_converter(
     snntorch.Synaptic, "alpha beta learn_alpha learn_beta reset_delay", {"syn": "i", "mem": "v"}, _build_synaptic
 )
-ALPHA = neuron_leaf(
+ALPHA = neuron_converter(
     snntorch.Alpha,
     "alpha beta learn_alpha learn_beta",
     {"syn_exc": "i_exc", "syn_inh": "i_inh", "mem": "v"},
     _build_alpha,
 )
-LAPICQUE = neuron_leaf(
-    snntorch.Lapicque, "beta R C time_step learn_beta", {"mem": "v"}, _build_lapicque, remark=_beta_of_lapicque
+LAPICQUE = neuron_converter(
+    snntorch.Lapicque, "beta R C time_step learn_beta", {"mem": "v"}, _build_lapicque, caveat=_beta_of_lapicque
 )

@@ -8,10 +8,12 @@ import torch
 
 from snnax import snn
 
+from ...converters.base import ModuleCall
+from ...converters.context import ConversionContext, neuron_shape
+from ...converters.neuron import Memory, NeuronCall, NeuronConverter
 from ...errors import RecordingError
-from ...leaf import Leaf, NeuronCall
-from ...weights import Site, neuron_shape
 from ._quantiser import quantiser_of
+from ._step import step_of
 from ._surrogates import surrogate_of
 
 
@@ -39,16 +41,16 @@ _RESETS: dict[str, Literal["subtract", "zero", "none"]] = {
 }
 
 
-def neuron_leaf(
+def neuron_converter(
     kind: type,
     options: str,
     attributes: Attributes,
-    build: Callable[[Any, Site], Any],
+    build: Callable[[Any, ConversionContext], Any],
     shape: Callable[[Any, torch.Size], tuple[int, ...]] = lambda module, shape: tuple(shape),
     needed: Callable[[Any, torch.Size], tuple[int, ...]] | None = None,
-    remark: Callable[[Any], str] = lambda module: "",
-) -> Leaf:
-    """The leaf of a neuron that is called once per time step.
+    caveat: Callable[[Any], str] = lambda module: "",
+) -> NeuronConverter:
+    """The converter of a neuron that is called once per time step.
 
     **Arguments:** `options`: names of constructor arguments beside the shared ones; `attributes`: in the order of the
     arguments of `forward`; `shape`: of the states, from the module and the input's shape; `needed`: which shape given
@@ -63,10 +65,11 @@ def neuron_leaf(
         for name in names:
             setattr(module, name, torch.zeros(0))
 
-    def split(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> NeuronCall:
-        given = {**dict(zip(("input_", *names), args, strict=False)), **kwargs}
+    def split(module: Any, call: ModuleCall) -> NeuronCall:
+        given = call.arguments("input_", *names)
         x = given["input_"]
-        state = [before if given.get(name) is None else given[name] for name, before in zip(names, kept, strict=True)]
+        kept = zip(names, call.kept, strict=True)
+        state = [before if given.get(name) is None else given[name] for name, before in kept]
         # snnTorch starts from zeros, silently, wherever the shapes differ.
         wanted = (shape if needed is None else needed)(module, x.shape)
         taken = [tuple(each.shape) == wanted for each in state]
@@ -77,24 +80,23 @@ def neuron_leaf(
                 f"{wanted}, or all from reset_mem()",
                 framework="snntorch",
             )
-        out = result[0] if isinstance(result, tuple) else result
-        return NeuronCall(x, tuple(state) if all(taken) else None, out, read(module))
+        out = call.result[0] if isinstance(call.result, tuple) else call.result
+        return NeuronCall(x=x, state_in=tuple(state) if all(taken) else None, out=out, state_out=read(module))
 
-    return Leaf(
+    return NeuronConverter(
         kind=kind,
         framework="snntorch",
         options=(*SHARED_OPTIONS, *options.split()),
         build=build,
         fields=tuple(attributes.values()),
-        read_state=read,
         split_call=split,
-        reset_state=reset,
-        instances=lambda: snntorch.SpikingNeuron.instances,
-        remark=remark,
+        memory=Memory(read=read, reset=reset, instances=lambda: snntorch.SpikingNeuron.instances),
+        caveat=caveat,
+        run=step_of(names),
     )
 
 
-def reset_of(leaf: Leaf, module: Any, path: str) -> Literal["subtract", "zero", "none"]:
+def reset_of(module: Any, context: ConversionContext) -> Literal["subtract", "zero", "none"]:
     """The reset that a neuron computes.
 
     **Raises:** `UnsupportedOptionError` where its attributes say another one.
@@ -102,8 +104,7 @@ def reset_of(leaf: Leaf, module: Any, path: str) -> Literal["subtract", "zero", 
     reset = _RESETS[module.state_function.__name__]
     stored = list(type(module).reset_dict)[int(module.reset_mechanism_val)]
     if module.reset_mechanism != reset or stored != reset:
-        raise leaf.refuse(
-            path,
+        raise context.refuse(
             "reset_mechanism",
             stored,
             allowed=f"the mechanism it was built with, {reset!r}",
@@ -112,40 +113,39 @@ def reset_of(leaf: Leaf, module: Any, path: str) -> Literal["subtract", "zero", 
     return reset
 
 
-def firing_options(leaf: Leaf, module: Any, site: Site, *, inhibits: bool = True) -> dict[str, Any]:
+def firing_options(module: Any, context: ConversionContext, *, inhibits: bool = True) -> dict[str, Any]:
     """The options of `snn.Firing` that all neurons share. `inhibits`: whether the class looks at `inhibition`."""
-    path = site.path
     delay = getattr(module, "reset_delay", True)
     for name in ("threshold", "graded_spikes_factor"):
-        check_parameter(leaf, module, name, site)
-    graded = site.learns("graded_spikes_factor") or bool((module.graded_spikes_factor != 1).any())
+        check_parameter(module, name, context)
+    graded = context.learns("graded_spikes_factor") or bool((module.graded_spikes_factor != 1).any())
     if not delay and bool((module.graded_spikes_factor == 0).any()):
-        raise leaf.refuse(
-            path, "graded_spikes_factor", 0.0, allowed="factors other than 0 with reset_delay=False",
+        raise context.refuse(
+            "graded_spikes_factor", 0.0, allowed="factors other than 0 with reset_delay=False",
             advice="snnTorch divides by it there",
         )  # fmt: skip
     inhibition = inhibits and bool(module.inhibition)
     if inhibition:
-        if len(site.x_shape) != 1:
-            raise leaf.refuse(
-                path, "inhibition", True, allowed="inputs (batch, neurons)", advice="snnTorch itself fails on others"
+        if len(context.x_shape) != 1:
+            raise context.refuse(
+                "inhibition", True, allowed="inputs (batch, neurons)", advice="snnTorch itself fails on others"
             )
         if graded and not delay:
-            raise leaf.refuse(
-                path, "inhibition", True, allowed="reset_delay=True where graded_spikes_factor is not 1",
+            raise context.refuse(
+                "inhibition", True, allowed="reset_delay=True where graded_spikes_factor is not 1",
                 advice="snnTorch divides ungraded spikes by the factor there",
             )  # fmt: skip
         if module.state_quant and not delay:
-            raise leaf.refuse(
-                path, "state_quant", module.state_quant, allowed="False with inhibition and reset_delay=False",
+            raise context.refuse(
+                "state_quant", module.state_quant, allowed="False with inhibition and reset_delay=False",
                 advice="Use one of them",
             )  # fmt: skip
     return {
         "winner_take_all": inhibition,
         # snnTorch ignores the factor under inhibition.
-        "amplitude": site.neuron_parameter("graded_spikes_factor") if graded and not inhibition else None,
-        "surrogate": surrogate_of(module, site, leaf),
-        "quantise": quantiser_of(module, path, leaf),
+        "amplitude": context.neuron_parameter("graded_spikes_factor") if graded and not inhibition else None,
+        "surrogate": surrogate_of(module, context),
+        "quantise": quantiser_of(module, context),
     }
 
 
@@ -156,25 +156,25 @@ def delay_options(module: Any) -> dict[str, Any]:
     return {"reset_delay": True if delay else "undone", "detach_reset": delay}
 
 
-def decay(leaf: Leaf, module: Any, name: str, site: Site) -> snn.Factor:
+def decay(module: Any, name: str, context: ConversionContext) -> snn.Factor:
     """A decay factor, limited to [0, 1] as `torch.clamp` does it."""
-    check_parameter(leaf, module, name, site)
-    return snn.Factor(site.neuron_parameter(name), constraint="clip")
+    check_parameter(module, name, context)
+    return snn.Factor(context.neuron_parameter(name), constraint="clip")
 
 
-def check_parameter(leaf: Leaf, module: Any, name: str, site: Site) -> None:
+def check_parameter(module: Any, name: str, context: ConversionContext) -> None:
     """Refuse neuron parameters that snnTorch would broadcast over the batch, or that change the dtype of its states."""
     value = getattr(module, name)
     shape = tuple(value.shape)
-    if neuron_shape(value, site.x_shape) is None:
-        raise leaf.refuse(
-            site.path, name, f"tensor of shape {shape}", allowed=f"a scalar or shapes that broadcast to {site.x_shape}",
+    if neuron_shape(value, context.x_shape) is None:
+        raise context.refuse(
+            name, f"tensor of shape {shape}", allowed=f"a scalar or shapes that broadcast to {context.x_shape}",
             advice="One value per neuron, without a batch axis",
         )  # fmt: skip
-    if value.ndim and value.dtype == torch.float64 and site.dtype != torch.float64:
-        raise leaf.refuse(
-            site.path, name, "a float64 tensor", allowed="float32 in a float32 network",
+    if value.ndim and value.dtype == torch.float64 and context.dtype != torch.float64:
+        raise context.refuse(
+            name, "a float64 tensor", allowed="float32 in a float32 network",
             advice="It would turn the membrane into float64; cast it",
         )  # fmt: skip
     if not bool(torch.isfinite(value).all()):
-        raise leaf.refuse(site.path, name, value.tolist(), allowed="finite numbers", advice="Repair the parameter")
+        raise context.refuse(name, value.tolist(), allowed="finite numbers", advice="Repair the parameter")

@@ -4,10 +4,10 @@ from typing import Any
 
 from snnax import snn
 
-from ...leaf import Leaf
+from ...converters.context import ConversionContext
 
 
-def quantiser_of(module: Any, path: str, leaf: Leaf) -> snn.Quantiser | None:
+def quantiser_of(module: Any, context: ConversionContext) -> snn.Quantiser | None:
     """The levels that a neuron's states are rounded to; None where they are not."""
     function = module.state_quant
     if not function:
@@ -17,8 +17,7 @@ def quantiser_of(module: Any, path: str, leaf: Leaf) -> snn.Quantiser | None:
         values = dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))
         levels = values["levels"].cell_contents
         return snn.Quantiser(tuple(float(level) for level in levels))
-    raise leaf.refuse(
-        path,
+    raise context.refuse(
         "state_quant",
         function,
         allowed="False, snntorch.functional.quant.state_quant(...)",

@@ -1,7 +1,5 @@
 """LeakyParallel, StateLeaky and LinearLeaky: layers that take a whole sequence, time first."""
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -13,15 +11,18 @@ from jaxtyping import Array
 
 from snnax import snn
 
-from ...leaf import Leaf, Part, SequenceCall
-from ...weights import Site
-from ..pytorch import LEAVES as LAYERS
+from ...converters.base import ModuleCall
+from ...converters.context import ConversionContext
+from ...converters.neuron import NeuronConverter
+from ...converters.sequence import SequenceCall, SequenceConverter, SequencePart
+from ..pytorch import LAYERS
 from ._neuron import check_parameter
 from ._quantiser import quantiser_of
+from ._step import leaky_parallel_step, state_leaky_step
 from ._surrogates import surrogate_of
 
 
-class TimeConstant(snn.AbstractDecay):
+class ExponentialTimeConstant(snn.AbstractDecay):
     """The decay `exp(-1 / tau)` of a time constant in time steps."""
 
     tau: Array
@@ -34,123 +35,129 @@ class TimeConstant(snn.AbstractDecay):
 # LeakyParallel
 
 
-def _build_leaky_parallel(module: Any, site: Site) -> snn.LeakyParallel:
+def _build_leaky_parallel(module: Any, context: ConversionContext) -> snn.LeakyParallel:
     rnn = module.rnn
-    hidden = dataclasses.replace(site, x_shape=(rnn.hidden_size,))
+    hidden = context.with_shape(rnn.hidden_size)
     for name in ("threshold", "graded_spikes_factor"):
-        check_parameter(LEAKY_PARALLEL, module, name, hidden)
-    graded = site.learns("graded_spikes_factor") or bool((module.graded_spikes_factor != 1).any())
+        check_parameter(module, name, hidden)
+    graded = context.learns("graded_spikes_factor") or bool((module.graded_spikes_factor != 1).any())
     firing = snn.Firing(
         hidden.neuron_parameter("threshold"),
         "none",
         amplitude=hidden.neuron_parameter("graded_spikes_factor") if graded else None,
-        surrogate=surrogate_of(module, site, LEAKY_PARALLEL),
+        surrogate=surrogate_of(module, context),
     )
     layer = eqx.filter_eval_shape(
         lambda: snn.LeakyParallel(rnn.input_size, rnn.hidden_size, use_bias=rnn.bias, key=jax.random.key(0))
     )
-    arrays = [site.parameter("rnn.weight_ih_l0"), site.parameter("rnn.weight_hh_l0"), firing]
+    arrays = [context.parameter("rnn.weight_ih_l0"), context.parameter("rnn.weight_hh_l0"), firing]
     layer = eqx.tree_at(lambda layer: [layer.weight_ih, layer.weight_hh, layer.firing], layer, arrays)
     if not rnn.bias:
         return layer
-    biases = [site.parameter("rnn.bias_ih_l0"), site.parameter("rnn.bias_hh_l0")]
+    biases = [context.parameter("rnn.bias_ih_l0"), context.parameter("rnn.bias_hh_l0")]
     return eqx.tree_at(lambda layer: [layer.bias, layer.bias_hh], layer, biases, is_leaf=lambda x: x is None)
 
 
-def _split_leaky_parallel(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> SequenceCall:
-    x = args[0] if args else kwargs["input_"]
+def _split_leaky_parallel(module: Any, call: ModuleCall) -> SequenceCall:
+    x = call.argument()
     hidden, _ = module.rnn(x)
-    return SequenceCall(x, (Part(_LEAKY_PARALLEL_STEP, module, "", result, (hidden,)),), ((result, None),))
+    part = SequencePart(converter=_LEAKY_PARALLEL_STEP, module=module, outs=call.result, states=(hidden,))
+    return SequenceCall(x=x, parts=(part,), results=((call.result, None),))
 
 
-_LEAKY_PARALLEL_STEP = Leaf(
-    kind=snntorch.LeakyParallel, framework="snntorch", options=(), build=_build_leaky_parallel, fields=("v",)
+_LEAKY_PARALLEL_STEP = NeuronConverter(
+    kind=snntorch.LeakyParallel,
+    framework="snntorch",
+    options=(),
+    build=_build_leaky_parallel,
+    fields=("v",),
+    run=leaky_parallel_step,
 )
-LEAKY_PARALLEL = dataclasses.replace(
-    _LEAKY_PARALLEL_STEP,
+LEAKY_PARALLEL = SequenceConverter(
+    kind=snntorch.LeakyParallel,
+    framework="snntorch",
     options=(
         "input_size", "hidden_size", "beta", "bias", "threshold", "dropout", "spike_grad", "surrogate_disable",
         "learn_beta", "learn_threshold", "graded_spikes_factor", "learn_graded_spikes_factor", "weight_hh_enable",
         "device", "dtype",
     ),
     split_sequence=_split_leaky_parallel,
-    fields=(),
 )  # fmt: skip
 
 
 # StateLeaky and LinearLeaky
 
 
-def _build_state_leaky(module: Any, site: Site) -> snn.LIF | snn.LI:
-    leaf = LEAVES[type(module)]
+def _build_state_leaky(module: Any, context: ConversionContext) -> snn.LIF | snn.LI:
     if module.kernel_truncation_steps is not None:
-        raise leaf.refuse(
-            site.path, "kernel_truncation_steps", module.kernel_truncation_steps, allowed="None",
+        raise context.refuse(
+            "kernel_truncation_steps", module.kernel_truncation_steps, allowed="None",
             advice="A membrane that forgets all at once after so many steps is no leaky neuron",
         )  # fmt: skip
-    shape = site.x_shape
-    check_parameter(leaf, module, "tau", site)
-    decay = TimeConstant(site.neuron_parameter("tau"))
+    shape = context.x_shape
+    check_parameter(module, "tau", context)
+    decay = ExponentialTimeConstant(context.neuron_parameter("tau"))
     if not module.output:
         if module.state_quant:
-            raise leaf.refuse(
-                site.path, "state_quant", module.state_quant, allowed="False with output=False",
+            raise context.refuse(
+                "state_quant", module.state_quant, allowed="False with output=False",
                 advice="Set output=True and take the membrane",
             )  # fmt: skip
         return snn.LI(shape, decay)
-    if site.learns("graded_spikes_factor") or bool((module.graded_spikes_factor != 1).any()):
-        raise leaf.refuse(
-            site.path, "graded_spikes_factor", module.graded_spikes_factor.tolist(), allowed="1, not learned",
+    if context.learns("graded_spikes_factor") or bool((module.graded_spikes_factor != 1).any()):
+        raise context.refuse(
+            "graded_spikes_factor", module.graded_spikes_factor.tolist(), allowed="1, not learned",
             advice="snnTorch 1.0 multiplies by it twice; multiply the spikes in forward instead",
         )  # fmt: skip
     if module.state_quant:
-        raise leaf.refuse(
-            site.path, "state_quant", module.state_quant, allowed="False",
+        raise context.refuse(
+            "state_quant", module.state_quant, allowed="False",
             advice="snnTorch quantises the recorded membrane and not the one that it goes on with",
         )  # fmt: skip
-    check_parameter(leaf, module, "threshold", site)
+    check_parameter(module, "threshold", context)
     return snn.LIF(
         shape,
         decay,
-        site.neuron_parameter("threshold"),
+        context.neuron_parameter("threshold"),
         "none",
-        surrogate=surrogate_of(module, site, leaf),
-        quantise=quantiser_of(module, site.path, leaf),
+        surrogate=surrogate_of(module, context),
+        quantise=quantiser_of(module, context),
     )
 
 
-def _split_state_leaky(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> SequenceCall:
-    x = args[0] if args else kwargs["input_"]
-    return _state_leaky_call(module, x, (), result)
+def _split_state_leaky(module: Any, call: ModuleCall) -> SequenceCall:
+    return _state_leaky_call(module, call)
 
 
-def _split_linear_leaky(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> SequenceCall:
-    x = args[0] if args else kwargs["input_"]
-    linear = Part(LAYERS[torch.nn.Linear], module.linear, "linear", module.linear(x))
-    return _state_leaky_call(module, x, (linear,), result)
+def _split_linear_leaky(module: Any, call: ModuleCall) -> SequenceCall:
+    outs = module.linear(call.argument())
+    linear = SequencePart(converter=LAYERS[torch.nn.Linear], module=module.linear, name="linear", outs=outs)
+    return _state_leaky_call(module, call, linear)
 
 
-def _state_leaky_call(module: Any, x: torch.Tensor, before: tuple[Part, ...], result: Any) -> SequenceCall:
-    step = _STEPS[type(module), bool(module.output)]
-    outs, membranes = result if module.output else (result, result)
+def _state_leaky_call(module: Any, call: ModuleCall, *before: SequencePart) -> SequenceCall:
+    outs, membranes = call.result if module.output else (call.result, call.result)
     results = ((outs, None), (membranes, 0)) if module.output else ((outs, None),)
+    converter = _STEPS[type(module), bool(module.output)]
     # Two tensors for two roles: what is returned, and what the layer goes on with.
-    return SequenceCall(x, (*before, Part(step, module, "", outs, (membranes.clone(),))), results)
+    step = SequencePart(converter=converter, module=module, outs=outs, states=(membranes.clone(),))
+    return SequenceCall(x=call.argument(), parts=(*before, step), results=results)
 
 
-def _remark(module: Any) -> str:
+def _decay_is_not_beta(module: Any) -> str:
     return "the membrane decays by exp(-1 / tau), which is exp(-(1 - beta)) and not beta, as in snnTorch"
 
 
 _STEPS = {
-    (kind, output): Leaf(
+    (kind, output): NeuronConverter(
         kind=kind,
         framework="snntorch",
         options=(),
         build=_build_state_leaky,
         fields=("v",),
         spikes=output,
-        remark=_remark,
+        caveat=_decay_is_not_beta,
+        run=state_leaky_step,
     )
     for kind in (snntorch.StateLeaky, snntorch.LinearLeaky)
     for output in (False, True)
@@ -159,16 +166,15 @@ _STATE_OPTIONS = (
     "beta", "threshold", "spike_grad", "surrogate_disable", "learn_beta", "learn_threshold", "state_quant", "output",
     "graded_spikes_factor", "learn_graded_spikes_factor", "kernel_truncation_steps",
 )  # fmt: skip
-STATE_LEAKY = dataclasses.replace(
-    _STEPS[snntorch.StateLeaky, True],
+STATE_LEAKY = SequenceConverter(
+    kind=snntorch.StateLeaky,
+    framework="snntorch",
     options=(*_STATE_OPTIONS, "channels"),
     split_sequence=_split_state_leaky,
-    fields=(),
 )
-LINEAR_LEAKY = dataclasses.replace(
-    _STEPS[snntorch.LinearLeaky, True],
+LINEAR_LEAKY = SequenceConverter(
+    kind=snntorch.LinearLeaky,
+    framework="snntorch",
     options=(*_STATE_OPTIONS, "in_features", "out_features", "bias", "device", "dtype"),
     split_sequence=_split_linear_leaky,
-    fields=(),
 )
-LEAVES = {leaf.kind: leaf for leaf in (LEAKY_PARALLEL, STATE_LEAKY, LINEAR_LEAKY)}

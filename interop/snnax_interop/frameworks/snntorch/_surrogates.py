@@ -9,9 +9,8 @@ import snntorch
 
 from snnax import surrogate
 
-from ...custom_functions import recorded_surrogate
-from ...leaf import Leaf
-from ...weights import Site
+from ...converters.context import ConversionContext
+from ...trace.autograd_functions import recorded_surrogate
 
 
 class Heaviside(surrogate.AbstractSurrogate):
@@ -65,12 +64,12 @@ _SURROGATES: dict[str, Callable[..., surrogate.AbstractSurrogate]] = {
 }
 
 
-def surrogate_of(module: Any, site: Site, leaf: Leaf) -> surrogate.AbstractSurrogate:
+def surrogate_of(module: Any, context: ConversionContext) -> surrogate.AbstractSurrogate:
     """The surrogate that a neuron's `spike_grad` computes: as the user named it, or by the factory that made it."""
     if module.surrogate_disable:
         return surrogate.NoGradient()
     function = module.spike_grad
-    for each, named in site.surrogates.items():
+    for each, named in context.surrogates.items():
         if each is function:
             return named
     if getattr(function, "__self__", None) is snntorch.LeakyParallel.ATan:
@@ -82,8 +81,7 @@ def surrogate_of(module: Any, site: Site, leaf: Leaf) -> surrogate.AbstractSurro
     recorded = recorded_surrogate(function)
     if recorded is not None:
         return recorded
-    raise leaf.refuse(
-        site.path,
+    raise context.refuse(
         "spike_grad",
         function,
         allowed=", ".join(f"snntorch.surrogate.{each}()" for each in _SURROGATES),

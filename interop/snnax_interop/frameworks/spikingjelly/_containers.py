@@ -2,7 +2,7 @@
 
 from spikingjelly.activation_based import layer, neuron
 
-from ...leaf import Recorded
+from ...converters.framework import RecordedClasses
 from ._memory import reset
 
 
@@ -38,4 +38,4 @@ def _takes(kind: type) -> bool:
     return kind in _RECORDED or kind.__module__.startswith(_FILES)
 
 
-RECORDED = [Recorded(_takes, reset)]
+RECORDED = RecordedClasses(takes=_takes, reset=reset)

@@ -7,21 +7,21 @@ from spikingjelly.activation_based import neuron
 
 from snnax import snn
 
-from ...leaf import Leaf
-from ...weights import Site
-from ._neuron import SHARED_OPTIONS, firing_options, neuron_leaf, number, reset_of, starting_at, time_constant
+from ...converters.context import ConversionContext
+from ...converters.framework import by_class
+from ._neuron import SHARED_OPTIONS, firing_options, neuron_converter, number, reset_of, starting_at, time_constant
 
 
-def _threshold_and_reset(leaf: Leaf, module: Any, site: Site) -> tuple[Any, Any]:
-    return number(leaf, module, "v_threshold", site), reset_of(leaf, module, site)
+def _threshold_and_reset(module: Any, context: ConversionContext) -> tuple[Any, Any]:
+    return number(module, "v_threshold", context), reset_of(module, context)
 
 
-def _leaky_options(leaf: Leaf, module: Any, site: Site) -> dict[str, Any]:
+def _leaky_options(module: Any, context: ConversionContext) -> dict[str, Any]:
     """A membrane that starts at, and decays to, where it is reset to."""
     return {
-        "v_leak": number(leaf, module, "v_reset", site) if module.v_reset else None,
+        "v_leak": number(module, "v_reset", context) if module.v_reset else None,
         "input_scale": "one_minus_decay" if module.decay_input else "unit",
-        **firing_options(leaf, module, site),
+        **firing_options(module, context),
     }
 
 
@@ -30,83 +30,80 @@ def _first(module: Any) -> float:
     return module.v_reset or 0.0
 
 
-def _build_if(module: Any, site: Site) -> Any:
-    layer = snn.IF(site.x_shape, *_threshold_and_reset(IF, module, site), **firing_options(IF, module, site))
-    return starting_at(layer, site, v=(_first(module), 0.0))
+def _build_if(module: Any, context: ConversionContext) -> Any:
+    layer = snn.IF(context.x_shape, *_threshold_and_reset(module, context), **firing_options(module, context))
+    return starting_at(layer, context, v=(_first(module), 0.0))
 
 
-def _build_half_threshold(module: Any, site: Site) -> Any:
-    threshold = number(HALF_THRESHOLD, module, "v_threshold", site)
-    layer = snn.IF(site.x_shape, threshold, "subtract", **firing_options(HALF_THRESHOLD, module, site))
-    return starting_at(layer, site, v=(module.v_threshold / 2, 0.0))
+def _build_half_threshold(module: Any, context: ConversionContext) -> Any:
+    threshold = number(module, "v_threshold", context)
+    layer = snn.IF(context.x_shape, threshold, "subtract", **firing_options(module, context))
+    return starting_at(layer, context, v=(module.v_threshold / 2, 0.0))
 
 
-def build_lif(module: Any, site: Site) -> snn.LIF:
+def build_lif(module: Any, context: ConversionContext) -> snn.LIF:
     return snn.LIF(
-        site.x_shape,
-        time_constant(LIF, module, site),
-        *_threshold_and_reset(LIF, module, site),
-        **_leaky_options(LIF, module, site),
+        context.x_shape,
+        time_constant(module, context),
+        *_threshold_and_reset(module, context),
+        **_leaky_options(module, context),
     )
 
 
-def _build_plif(module: Any, site: Site) -> snn.PLIF:
-    layer = snn.PLIF(site.x_shape, 2.0, *_threshold_and_reset(PLIF, module, site), **_leaky_options(PLIF, module, site))
-    return eqx.tree_at(lambda layer: layer.decay_mem.value, layer, site.parameter("w"))
+def _build_plif(module: Any, context: ConversionContext) -> snn.PLIF:
+    layer = snn.PLIF(context.x_shape, 2.0, *_threshold_and_reset(module, context), **_leaky_options(module, context))
+    return eqx.tree_at(lambda layer: layer.decay_mem.value, layer, context.parameter("w"))
 
 
-def _build_cuba_lif(module: Any, site: Site) -> Any:
-    decays = [snn.Factor(number(CUBA_LIF, module, name, site), constraint="none") for name in ("v_decay", "c_decay")]
-    layer = snn.LIF(
-        site.x_shape, decays, *_threshold_and_reset(CUBA_LIF, module, site), **firing_options(CUBA_LIF, module, site)
-    )
-    return starting_at(layer, site, v=(_first(module), 0.0))
+def _build_cuba_lif(module: Any, context: ConversionContext) -> Any:
+    decays = [snn.Factor(number(module, name, context), constraint="none") for name in ("v_decay", "c_decay")]
+    layer = snn.LIF(context.x_shape, decays, *_threshold_and_reset(module, context), **firing_options(module, context))
+    return starting_at(layer, context, v=(_first(module), 0.0))
 
 
-def _build_qif(module: Any, site: Site) -> Any:
-    return starting_at(_qif(QIF, module, site), site, v=(_first(module), module.v_rest))
+def _build_qif(module: Any, context: ConversionContext) -> Any:
+    return starting_at(_qif(module, context), context, v=(_first(module), module.v_rest))
 
 
-def _build_izhikevich(module: Any, site: Site) -> Any:
+def _build_izhikevich(module: Any, context: ConversionContext) -> Any:
     layer = _qif(
-        IZHIKEVICH,
         module,
-        site,
-        decay_adapt=time_constant(IZHIKEVICH, module, site, "tau_w"),
-        coupling=number(IZHIKEVICH, module, "a", site),
-        jump=number(IZHIKEVICH, module, "b", site),
+        context,
+        decay_adapt=time_constant(module, context, "tau_w"),
+        coupling=number(module, "a", context),
+        jump=number(module, "b", context),
     )
-    return starting_at(layer, site, v=(_first(module), module.v_rest), a=(module.w_rest, 0.0))
+    return starting_at(layer, context, v=(_first(module), module.v_rest), a=(module.w_rest, 0.0))
 
 
-def _qif(leaf: Leaf, module: Any, site: Site, **adaptation: Any) -> snn.QIF:
+def _qif(module: Any, context: ConversionContext, **adaptation: Any) -> snn.QIF:
     return snn.QIF(
-        site.x_shape,
-        time_constant(leaf, module, site),
-        *_threshold_and_reset(leaf, module, site),
-        v_rest=number(leaf, module, "v_rest", site),
-        v_critical=number(leaf, module, "v_c", site),
-        gain=number(leaf, module, "a0", site),
+        context.x_shape,
+        time_constant(module, context),
+        *_threshold_and_reset(module, context),
+        v_rest=number(module, "v_rest", context),
+        v_critical=number(module, "v_c", context),
+        gain=number(module, "a0", context),
         **adaptation,
-        **firing_options(leaf, module, site),
+        **firing_options(module, context),
     )
 
 
-def _build_eif(module: Any, site: Site) -> Any:
+def _build_eif(module: Any, context: ConversionContext) -> Any:
     layer = snn.EIF(
-        site.x_shape,
-        time_constant(EIF, module, site),
-        *_threshold_and_reset(EIF, module, site),
-        delta_T=number(EIF, module, "delta_T", site),
-        theta_rh=number(EIF, module, "theta_rh", site),
-        v_leak=number(EIF, module, "v_rest", site),
-        **firing_options(EIF, module, site),
+        context.x_shape,
+        time_constant(module, context),
+        *_threshold_and_reset(module, context),
+        delta_T=number(module, "delta_T", context),
+        theta_rh=number(module, "theta_rh", context),
+        v_leak=number(module, "v_rest", context),
+        **firing_options(module, context),
     )
-    return starting_at(layer, site, v=(_first(module), module.v_rest))
+    return starting_at(layer, context, v=(_first(module), module.v_rest))
 
 
-IF = neuron_leaf(neuron.IFNode, "", {"v": "v"}, _build_if)
-HALF_THRESHOLD = neuron_leaf(
+IF = neuron_converter(neuron.IFNode, "", {"v": "v"}, _build_if)
+HALF_THRESHOLD = neuron_converter(
     neuron.HalfThresholdIFNode,
     "",
     {"v": "v"},
@@ -114,22 +111,22 @@ HALF_THRESHOLD = neuron_leaf(
     shared=tuple(name for name in SHARED_OPTIONS if name != "v_reset"),
     starts_at_zero=lambda module: False,
 )
-LIF = neuron_leaf(neuron.LIFNode, "tau decay_input", {"v": "v"}, build_lif)
-PLIF = neuron_leaf(neuron.ParametricLIFNode, "init_tau decay_input", {"v": "v"}, _build_plif)
-CUBA_LIF = neuron_leaf(
+LIF = neuron_converter(neuron.LIFNode, "tau decay_input", {"v": "v"}, build_lif)
+PLIF = neuron_converter(neuron.ParametricLIFNode, "init_tau decay_input", {"v": "v"}, _build_plif)
+CUBA_LIF = neuron_converter(
     neuron.CUBALIFNode,
     "c_decay v_decay",
     {"v": "v", "c": "i"},
     _build_cuba_lif,
     shared=("v_threshold", "v_reset", "surrogate_function"),
 )
-QIF = neuron_leaf(neuron.QIFNode, "tau v_c a0 v_rest", {"v": "v"}, _build_qif)
-EIF = neuron_leaf(neuron.EIFNode, "tau delta_T theta_rh v_rest", {"v": "v"}, _build_eif)
-IZHIKEVICH = neuron_leaf(
+QIF = neuron_converter(neuron.QIFNode, "tau v_c a0 v_rest", {"v": "v"}, _build_qif)
+EIF = neuron_converter(neuron.EIFNode, "tau delta_T theta_rh v_rest", {"v": "v"}, _build_eif)
+IZHIKEVICH = neuron_converter(
     neuron.IzhikevichNode,
     "tau v_c a0 v_rest w_rest tau_w a b",
     {"v": "v", "w": "a"},
     _build_izhikevich,
     starts_at_zero=lambda module: not module.v_reset and not module.w_rest,
 )
-LEAVES = {leaf.kind: leaf for leaf in (IF, HALF_THRESHOLD, LIF, PLIF, CUBA_LIF, QIF, EIF, IZHIKEVICH)}
+CONVERTERS = by_class(IF, HALF_THRESHOLD, LIF, PLIF, CUBA_LIF, QIF, EIF, IZHIKEVICH)

@@ -11,8 +11,10 @@ from jaxtyping import Array
 
 from snnax import snn
 
-from ...leaf import Leaf, NeuronCall, Part, SequenceCall
-from ...weights import Site
+from ...converters.base import ModuleCall, StepConverter
+from ...converters.context import ConversionContext
+from ...converters.neuron import Memory, NeuronCall, NeuronConverter
+from ...converters.sequence import FoldedCall, SequenceCall, SequenceConverter, SequencePart
 from ._decay import TimeConstant
 from ._memory import read, taken
 from ._surrogates import surrogate_of
@@ -22,22 +24,22 @@ from ._surrogates import surrogate_of
 SHARED_OPTIONS = ("v_threshold", "v_reset", "surrogate_function", "detach_reset", "step_mode", "store_v_seq")
 
 # Those that every call reads; where a memory starts is decided at construction.
-_LIVE = ("v_threshold", "detach_reset", "tau", "decay_input")
+_READ_EVERY_CALL = ("v_threshold", "detach_reset", "tau", "decay_input")
 
 
-def neuron_leaf(
+def neuron_converter(
     kind: type,
     options: str,
     memories: Mapping[str, str],
-    build: Callable[[Any, Site], Any],
+    build: Callable[[Any, ConversionContext], Any],
     *,
     shared: tuple[str, ...] = SHARED_OPTIONS,
     spikes: bool = True,
     starts_at_zero: Callable[[Any], bool] = lambda module: not module.v_reset,
-    remark: Callable[[Any], str] = lambda module: "",
-    over_time: Callable[[Any], Leaf | None] = lambda module: None,
-) -> Leaf:
-    """The leaf of a neuron with one state for each input.
+    caveat: Callable[[Any], str] = lambda module: "",
+    over_time: Callable[[Any], NeuronConverter | None] = lambda module: None,
+) -> SequenceConverter:
+    """The converter of a neuron with one state for each input.
 
     **Arguments:** `options`: names of constructor arguments beside the `shared` ones; `memories`: in their order, with
     the fields of the native state that they are; `over_time`: what a module is in step mode 'm', where that is
@@ -45,28 +47,28 @@ def neuron_leaf(
     """
     names = tuple(memories)
 
-    def split(module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any) -> NeuronCall:
-        (x,) = (*args, *kwargs.values())
-        return NeuronCall(x, taken(kept, x), result, tuple(module._memories[name] for name in names))
+    def split(module: Any, call: ModuleCall) -> NeuronCall:
+        x = call.argument()
+        state_out = tuple(module._memories[name] for name in names)
+        return NeuronCall(x=x, state_in=taken(call.kept, x), out=call.result, state_out=state_out)
 
-    def split_sequence(
-        module: Any, args: tuple, kwargs: Mapping[str, Any], kept: Any, result: Any
-    ) -> SequenceCall | None:
+    def split_sequence(module: Any, call: ModuleCall) -> SequenceCall | None:
         if module.step_mode == "s":
             return None
-        (xs,) = (*args, *kwargs.values())
-        begin = taken(kept, xs[0])
-        states = _trajectory(module, xs, begin)
+        xs = call.argument()
+        begin = taken(call.kept, xs[0])
+        trajectory = _trajectory(module, xs, begin)
         # What the neuron goes on with are its own tensors.
-        series = tuple(
-            [*(state[number] for state in states[:-1]), module._memories[name]] for number, name in enumerate(names)
+        states = tuple(
+            [*(state[number] for state in trajectory[:-1]), module._memories[name]] for number, name in enumerate(names)
         )
         stored = getattr(module, "v_seq", None)
-        results = ((result, None), *(() if stored is None else ((stored, 0),)))
-        part = Part(over_time(module) or leaf, module, "", result, series, begin)
-        return SequenceCall(xs, (part,), results)
+        results = ((call.result, None), *(() if stored is None else ((stored, 0),)))
+        converter = over_time(module) or step
+        part = SequencePart(converter=converter, module=module, outs=call.result, states=states, state_in=begin)
+        return SequenceCall(x=xs, parts=(part,), results=results)
 
-    leaf = Leaf(
+    step = NeuronConverter(
         kind=kind,
         framework="spikingjelly",
         options=(*options.split(), *shared),
@@ -74,14 +76,37 @@ def neuron_leaf(
         fields=tuple(memories.values()),
         spikes=spikes,
         starts_at_zero=starts_at_zero,
-        read_state=lambda module: read(module, names),
         split_call=split,
-        split_sequence=split_sequence,
-        remark=remark,
-        free=("step_mode",),
-        live=tuple(name for name in _LIVE if name in (*options.split(), *shared)),
+        memory=Memory(read=lambda module: read(module, names)),
+        caveat=caveat,
+        run=_run_step,
+        read_every_call=tuple(name for name in _READ_EVERY_CALL if name in (*options.split(), *shared)),
     )
-    return leaf
+    return in_both_modes(step, split_sequence)
+
+
+def in_both_modes(
+    step: StepConverter, split_sequence: Callable[[Any, ModuleCall], SequenceCall | FoldedCall | None]
+) -> SequenceConverter:
+    """The converter of a class that steps in step mode 's', and takes a whole sequence in step mode 'm'."""
+    return SequenceConverter(
+        kind=step.kind,
+        framework=step.framework,
+        options=step.options,
+        may_change=("step_mode",),
+        split_sequence=split_sequence,
+        step=step,
+    )
+
+
+def _run_step(module: Any, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """One time step from a given state."""
+    states = copy.deepcopy(tuple(module._memories_rv.values()))
+    if state is not None:
+        states = tuple(own if given is None else given for own, given in zip(states, state, strict=True))
+    states = module.materialize_states((x,), states, "s")
+    (out, *_), after = module.single_step_functional_forward((x,), states)
+    return out, tuple(after)
 
 
 def _trajectory(module: Any, xs: torch.Tensor, begin: tuple[torch.Tensor, ...] | None) -> list[tuple[Any, ...]]:
@@ -99,51 +124,51 @@ def _trajectory(module: Any, xs: torch.Tensor, begin: tuple[torch.Tensor, ...] |
 # Options
 
 
-def number(leaf: Leaf, module: Any, name: str, site: Site) -> Array:
+def number(module: Any, name: str, context: ConversionContext) -> Array:
     """A parameter that is one number for all neurons.
 
     **Raises:** `UnsupportedOptionError` for a tensor in its place.
     """
     value = getattr(module, name)
     if not isinstance(value, int | float):
-        raise leaf.refuse(
-            site.path, name, value, allowed="a number",
+        raise context.refuse(
+            name, value, allowed="a number",
             advice="SpikingJelly itself takes numbers only; write a neuron of its own for one value per neuron",
         )  # fmt: skip
-    return site.constant(name, torch.tensor(float(value), dtype=torch.float64))
+    return context.constant(name, torch.tensor(float(value), dtype=torch.float64))
 
 
-def time_constant(leaf: Leaf, module: Any, site: Site, name: str = "tau") -> TimeConstant:
+def time_constant(module: Any, context: ConversionContext, name: str = "tau") -> TimeConstant:
     """The decay of a time constant in time steps."""
-    return TimeConstant(number(leaf, module, name, site))
+    return TimeConstant(number(module, name, context))
 
 
-def reset_of(leaf: Leaf, module: Any, site: Site) -> Any:
+def reset_of(module: Any, context: ConversionContext) -> Any:
     """The reset of `snn.Firing`: `v_reset` is None for a subtraction of the threshold."""
     if module.v_reset is None:
         return "subtract"
-    return "zero" if module.v_reset == 0 else number(leaf, module, "v_reset", site)
+    return "zero" if module.v_reset == 0 else number(module, "v_reset", context)
 
 
-def firing_options(leaf: Leaf, module: Any, site: Site) -> dict[str, Any]:
+def firing_options(module: Any, context: ConversionContext) -> dict[str, Any]:
     """The options of `snn.Firing` that all neurons share."""
     precision = getattr(module, "_neuron_precision", None)
     if precision is not None:
-        raise leaf.refuse(
-            site.path, "precision", precision, allowed="None",
+        raise context.refuse(
+            "precision", precision, allowed="None",
             advice="Reset the neuron precision: the conversion computes in the dtype of its input",
         )  # fmt: skip
     return {
         "detach_reset": bool(module.detach_reset),
         "spike_at_threshold": True,
-        "surrogate": surrogate_of(module, site, leaf),
+        "surrogate": surrogate_of(module, context),
     }
 
 
-def firing_of(leaf: Leaf, module: Any, site: Site) -> snn.Firing:
+def firing_of(module: Any, context: ConversionContext) -> snn.Firing:
     """Threshold, spike and reset of a neuron."""
     return snn.Firing(
-        number(leaf, module, "v_threshold", site), reset_of(leaf, module, site), **firing_options(leaf, module, site)
+        number(module, "v_threshold", context), reset_of(module, context), **firing_options(module, context)
     )
 
 
@@ -171,12 +196,12 @@ class StartingAt(snn.AbstractLayer):
         return self.neuron(state, x, key=key)
 
 
-def starting_at(neuron: Any, site: Site, **starts: tuple[float, float]) -> Any:
+def starting_at(neuron: Any, context: ConversionContext, **starts: tuple[float, float]) -> Any:
     """A neuron with fields that start at a number each; `starts` has that number and the one that is its own."""
     given = {field: start for field, (start, own) in starts.items() if start != own}
     if not given:
         return neuron
     values = tuple(
-        site.constant(f"{field}_start", torch.tensor(start, dtype=torch.float64)) for field, start in given.items()
+        context.constant(f"{field}_start", torch.tensor(start, dtype=torch.float64)) for field, start in given.items()
     )
     return StartingAt(neuron, values, tuple(given))

@@ -4,6 +4,7 @@ Over a whole sequence they are one product of matrices. Called step by step, `Sl
 inputs of the last time steps.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,8 +15,9 @@ from spikingjelly.activation_based import neuron
 from snnax import snn
 from snnax.surrogate import AbstractSurrogate
 
-from ...leaf import Leaf
-from ...weights import Site
+from ...converters.context import ConversionContext
+from ...converters.framework import by_class
+from ...converters.layer import LayerConverter
 from ._surrogates import surrogate_of
 
 
@@ -135,43 +137,44 @@ def _with_input(state: PastState, x: Array) -> PastState:
     return PastState(past, state.step + 1)
 
 
-def _build_psn(module: Any, site: Site) -> PSN:
-    _check_time_first(PSN_NODE, site)
-    return PSN(site.parameter("weight"), site.parameter("bias"), surrogate_of(module, site, PSN_NODE))
+def _build_psn(module: Any, context: ConversionContext) -> PSN:
+    _check_time_first(context)
+    return PSN(context.parameter("weight"), context.parameter("bias"), surrogate_of(module, context))
 
 
-def _build_masked(module: Any, site: Site) -> MaskedPSN | MaskedStep:
-    weight, bias, share, mask = (site.parameter(name) for name in ("weight", "bias", "_lambda_", "mask0"))
-    masked = MaskedPSN(weight, bias, share, mask, surrogate_of(module, site, MASKED_PSN))
+def _build_masked(module: Any, context: ConversionContext) -> MaskedPSN | MaskedStep:
+    weight, bias, share, mask = (context.parameter(name) for name in ("weight", "bias", "_lambda_", "mask0"))
+    masked = MaskedPSN(weight, bias, share, mask, surrogate_of(module, context))
     if module.step_mode == "s":
-        return MaskedStep(masked, min(module.k, module.T), site.x_shape)
-    _check_time_first(MASKED_PSN, site)
+        return MaskedStep(masked, min(module.k, module.T), context.x_shape)
+    _check_time_first(context)
     return masked
 
 
-def _build_sliding(module: Any, site: Site) -> SlidingPSN | SlidingStep:
-    weight, bias = site.parameter("weight"), site.parameter("bias")
-    surrogate = surrogate_of(module, site, SLIDING_PSN)
+def _build_sliding(module: Any, context: ConversionContext) -> SlidingPSN | SlidingStep:
+    weight, bias = context.parameter("weight"), context.parameter("bias")
+    surrogate = surrogate_of(module, context)
     if module.step_mode == "s":
-        return SlidingStep(weight, bias, surrogate, site.x_shape)
-    _check_time_first(SLIDING_PSN, site)
+        return SlidingStep(weight, bias, surrogate, context.x_shape)
+    _check_time_first(context)
     return SlidingPSN(weight, bias, surrogate)
 
 
-def _check_time_first(leaf: Leaf, site: Site) -> None:
+def _check_time_first(context: ConversionContext) -> None:
     """Refuse a sequence whose first axis is the batch, which SpikingJelly would sum over."""
-    if site.batch_axis == 0:
-        raise leaf.refuse(
-            site.path, "x", "an input whose first axis is the batch", allowed="time as the first axis",
+    if context.batch_axis == 0:
+        raise context.refuse(
+            "x", "an input whose first axis is the batch", allowed="time as the first axis",
             advice="Transpose before the neuron",
         )  # fmt: skip
 
 
-PSN_NODE = Leaf(neuron.PSN, "spikingjelly", ("T", "surrogate_function"), _build_psn)
-MASKED_PSN = Leaf(
-    neuron.MaskedPSN, "spikingjelly", ("k", "T", "lambda_init", "surrogate_function", "step_mode"), _build_masked
+def _psn_converter(kind: type, build: Callable[[Any, ConversionContext], Any], options: str) -> LayerConverter:
+    return LayerConverter(kind=kind, framework="spikingjelly", options=tuple(options.split()), build=build)
+
+
+CONVERTERS = by_class(
+    _psn_converter(neuron.PSN, _build_psn, "T surrogate_function"),
+    _psn_converter(neuron.MaskedPSN, _build_masked, "k T lambda_init surrogate_function step_mode"),
+    _psn_converter(neuron.SlidingPSN, _build_sliding, "k exp_init surrogate_function step_mode"),
 )
-SLIDING_PSN = Leaf(
-    neuron.SlidingPSN, "spikingjelly", ("k", "exp_init", "surrogate_function", "step_mode"), _build_sliding
-)
-LEAVES = {leaf.kind: leaf for leaf in (PSN_NODE, MASKED_PSN, SLIDING_PSN)}

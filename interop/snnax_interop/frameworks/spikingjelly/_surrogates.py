@@ -16,8 +16,9 @@ from spikingjelly.activation_based import surrogate as theirs
 
 from snnax import snn, surrogate
 
-from ...leaf import Leaf
-from ...weights import Site
+from ...converters.context import ConversionContext
+from ...converters.framework import by_class
+from ...converters.layer import LayerConverter
 
 
 class PiecewiseExp(surrogate.AbstractSurrogate):
@@ -206,82 +207,82 @@ _ARGUMENTS: dict[type, tuple[str, ...]] = {
 }
 
 
-def surrogate_of(module: Any, site: Site, leaf: Leaf) -> surrogate.AbstractSurrogate:
+def surrogate_of(module: Any, context: ConversionContext) -> surrogate.AbstractSurrogate:
     """The surrogate of a neuron, as the user named it or by its class.
 
     **Raises:** `UnsupportedOptionError` for another class, a learnable argument, or `spiking=False`.
     """
     function = module.surrogate_function
-    for each, named in site.surrogates.items():
+    for each, named in context.surrogates.items():
         if each is function:
             return named
-    return _surrogate(function, site, leaf, "surrogate_function")
+    return _surrogate(function, context, "surrogate_function")
 
 
-def spike_count_of(module: Any, site: Site, leaf: Leaf) -> SpikeCount:
+def spike_count_of(module: Any, context: ConversionContext) -> SpikeCount:
     """The function that counts the spikes of one time step."""
     function = module.surrogate_function
     if type(function) is not theirs.MultiLevelSpikeCount:
-        raise leaf.refuse(
-            site.path, "surrogate_function", function, allowed="MultiLevelSpikeCount", advice="Use the class itself"
+        raise context.refuse(
+            "surrogate_function", function, allowed="MultiLevelSpikeCount", advice="Use the class itself"
         )
-    return _count(function, site, leaf)
+    return _count(function, context)
 
 
-def _count(function: Any, site: Site, leaf: Leaf) -> SpikeCount:
-    _check_spiking(function, site, leaf)
+def _count(function: Any, context: ConversionContext) -> SpikeCount:
+    _check_spiking(function, context)
     return SpikeCount(function.max_spike_count, float(function.grad_min), float(function.grad_max))
 
 
-def _surrogate(function: Any, site: Site, leaf: Leaf, option: str) -> surrogate.AbstractSurrogate:
+def _surrogate(function: Any, context: ConversionContext, option: str) -> surrogate.AbstractSurrogate:
     kind = type(function)
     if kind not in _SURROGATES:
         known = ", ".join(each.__name__ for each in _SURROGATES)
-        raise leaf.refuse(
-            site.path, option, function, allowed=f"surrogate.{known}",
+        raise context.refuse(
+            option, function, allowed=f"surrogate.{known}",
             advice="Its gradient cannot be read from the function; choose one of these, or name what it computes: "
             "from_torch(..., surrogates={function: snnax.surrogate.ATan()})",
         )  # fmt: skip
-    _check_spiking(function, site, leaf)
+    _check_spiking(function, context)
     values = {name: getattr(function, name) for name in _ARGUMENTS.get(kind, ("alpha",))}
     for name, value in values.items():
         if not isinstance(value, int | float):
-            raise leaf.refuse(
-                site.path, f"{option}.{name}", value, allowed="a number",
+            raise context.refuse(
+                f"{option}.{name}", value, allowed="a number",
                 advice="A surrogate that is learned has no counterpart; set the number",
             )  # fmt: skip
     return _SURROGATES[kind](**{name: value if name == "n" else float(value) for name, value in values.items()})
 
 
-def _check_spiking(function: Any, site: Site, leaf: Leaf) -> None:
+def _check_spiking(function: Any, context: ConversionContext) -> None:
     if not getattr(function, "spiking", True):
-        raise leaf.refuse(
-            site.path, "spiking", False, allowed="True",
+        raise context.refuse(
+            "spiking", False, allowed="True",
             advice="A neuron that gives out its surrogate does not spike; write the smooth function in forward",
         )  # fmt: skip
 
 
-def _build_spike(module: Any, site: Site) -> Spike:
-    return Spike(_surrogate(module, site, LEAVES[type(module)], "surrogate"))
+def _build_spike(module: Any, context: ConversionContext) -> Spike:
+    return Spike(_surrogate(module, context, "surrogate"))
 
 
-def _build_count(module: Any, site: Site) -> Count:
-    return Count(_count(module, site, LEAVES[type(module)]))
+def _build_count(module: Any, context: ConversionContext) -> Count:
+    return Count(_count(module, context))
 
 
-def _leaf(kind: type, build: Callable[[Any, Site], Any], options: tuple[str, ...]) -> Leaf:
-    return Leaf(kind, "spikingjelly", options, build, acts_on="elements")
+def _surrogate_converter(kind: type, build: Callable[[Any, ConversionContext], Any], *options: str) -> LayerConverter:
+    return LayerConverter(kind=kind, framework="spikingjelly", options=options, build=build, acts_on="elements")
 
 
-LEAVES = {
-    kind: _leaf(
-        kind,
-        _build_spike,
-        (*_ARGUMENTS.get(kind, ("alpha",)), *(() if kind is theirs.FakeNumericalGradient else ("spiking",))),
-    )
-    for kind in _SURROGATES
-} | {
-    theirs.MultiLevelSpikeCount: _leaf(
-        theirs.MultiLevelSpikeCount, _build_count, ("max_spike_count", "spiking", "grad_window")
-    )
-}
+CONVERTERS = by_class(
+    *(
+        _surrogate_converter(
+            kind,
+            _build_spike,
+            *_ARGUMENTS.get(kind, ("alpha",)),
+            *(() if kind is theirs.FakeNumericalGradient else ("spiking",)),
+        )
+        for kind in _SURROGATES
+    ),
+    _surrogate_converter(theirs.MultiLevelSpikeCount, _build_count, "max_spike_count", "spiking", "grad_window"),
+)

@@ -10,10 +10,10 @@ from spikingjelly.activation_based import layer
 
 from snnax import snn
 
-from ...leaf import Leaf
-from ...weights import Site
-from ._layers import layer_leaf
-from ._neuron import neuron_leaf
+from ...converters.context import ConversionContext
+from ...converters.framework import by_class
+from ._layers import layer_converter
+from ._neuron import neuron_converter
 
 
 class CurrentState(eqx.Module):
@@ -41,14 +41,14 @@ class SynapseFilter(snn.AbstractLayer):
         return CurrentState(i), i.astype(x.dtype)
 
 
-def _build_filter(module: Any, site: Site) -> SynapseFilter:
+def _build_filter(module: Any, context: ConversionContext) -> SynapseFilter:
     if module.learnable:
-        return SynapseFilter(snn.SigmoidRate(site.parameter("w")), site.x_shape)
-    rate = site.constant("rate", torch.tensor(1.0 / module.tau, dtype=torch.float64))
-    return SynapseFilter(snn.Rate(rate), site.x_shape)
+        return SynapseFilter(snn.SigmoidRate(context.parameter("w")), context.x_shape)
+    rate = context.constant("rate", torch.tensor(1.0 / module.tau, dtype=torch.float64))
+    return SynapseFilter(snn.Rate(rate), context.x_shape)
 
 
-SYNAPSE_FILTER = neuron_leaf(
+SYNAPSE_FILTER = neuron_converter(
     layer.SynapseFilter,
     "tau learnable",
     {"out_i": "i"},
@@ -83,9 +83,9 @@ class Delay(snn.AbstractLayer):
         return DelayState(past[1:]), past[0].astype(x.dtype)
 
 
-def _build_delay(module: Any, site: Site) -> Delay:
-    return Delay(module.delay_steps, site.x_shape)
+def _build_delay(module: Any, context: ConversionContext) -> Delay:
+    return Delay(module.delay_steps, context.x_shape)
 
 
-DELAY = layer_leaf(layer.Delay, "delay_steps step_mode", _build_delay)
-LEAVES: dict[type, Leaf] = {leaf.kind: leaf for leaf in (SYNAPSE_FILTER, DELAY)}
+DELAY = layer_converter(layer.Delay, "delay_steps step_mode", _build_delay)
+CONVERTERS = by_class(SYNAPSE_FILTER, DELAY)

@@ -14,15 +14,16 @@ from torch import nn
 from snnax import snn
 from snnax.surrogate import NoGradient
 
-from ...call import Call, Form, Input, Items
-from ...leaf import Leaf
+from ...converters.context import ConversionContext
+from ...converters.framework import by_class
+from ...converters.neuron import neuron_of
+from ...nodes.call import Call, Form, Input, Items
 from ...ops import ELEMENTWISE, op_name
-from ...tape import base_name
-from ...weights import Site
-from ..pytorch import LEAVES as LAYERS
+from ...trace.tape import base_name
+from ..pytorch import LAYERS
 from ._decay import TimeConstant
 from ._integrate import build_lif
-from ._neuron import SHARED_OPTIONS, firing_of, firing_options, neuron_leaf, number, time_constant
+from ._neuron import SHARED_OPTIONS, firing_of, firing_options, neuron_converter, number, time_constant
 from ._surrogates import SpikeCount, spike_count_of
 
 
@@ -193,75 +194,75 @@ class RAF(_AbstractVariant):
 # From the modules
 
 
-def _leaky(leaf: Leaf, module: Any, site: Site) -> dict[str, Any]:
+def _leaky(module: Any, context: ConversionContext) -> dict[str, Any]:
     """What a leaky variant is built of."""
     return {
-        "decay": time_constant(leaf, module, site),
+        "decay": time_constant(module, context),
         "decay_input": bool(module.decay_input),
-        "firing": firing_of(leaf, module, site),
-        "shape": site.x_shape,
+        "firing": firing_of(module, context),
+        "shape": context.x_shape,
     }
 
 
-def _build_klif(module: Any, site: Site) -> KLIF:
-    return KLIF(k=site.parameter("k"), scale_reset=bool(module.scale_reset), **_leaky(KLIF_NODE, module, site))
+def _build_klif(module: Any, context: ConversionContext) -> KLIF:
+    return KLIF(k=context.parameter("k"), scale_reset=bool(module.scale_reset), **_leaky(module, context))
 
 
-def _build_liaf(module: Any, site: Site) -> LIAF:
+def _build_liaf(module: Any, context: ConversionContext) -> LIAF:
     return LIAF(
-        activation=_activation(module, site),
+        activation=_activation(module, context),
         threshold_related=bool(module.threshold_related),
-        **_leaky(LIAF_NODE, module, site),
+        **_leaky(module, context),
     )
 
 
-def _activation(module: Any, site: Site) -> Any:
+def _activation(module: Any, context: ConversionContext) -> Any:
     """The activation of a LIAF neuron: a layer or a function of torch that acts on elements."""
     act = module.act
     if isinstance(act, nn.Module):
-        leaf = LAYERS.get(type(act))
-        if leaf is not None and leaf.acts_on == "elements":
-            return leaf.build(act, dataclasses.replace(site, path=site.key("act"), module=act, form=Form()))
+        converter = LAYERS.get(type(act))
+        if converter is not None and converter.acts_on == "elements":
+            return converter.build(act, context.within("act", act, converter, Form()))
     elif op_name(base_name(act)) in ELEMENTWISE:
         return Call((), op_name(base_name(act)), Items((Input(0),)), (), (None,), (None,))
-    raise LIAF_NODE.refuse(
-        site.path, "act", act, allowed="torch functions and layers that act on elements, such as torch.relu",
+    raise context.refuse(
+        "act", act, allowed="torch functions and layers that act on elements, such as torch.relu",
         advice="What another function computes cannot be read from it; name one of torch's",
     )  # fmt: skip
 
 
-def _build_ternary_if(module: Any, site: Site) -> Ternary:
-    firing = firing_of(TERNARY_IF, module, site)
-    return Ternary(decay=None, decay_input=False, firing=firing, shape=site.x_shape)
+def _build_ternary_if(module: Any, context: ConversionContext) -> Ternary:
+    firing = firing_of(module, context)
+    return Ternary(decay=None, decay_input=False, firing=firing, shape=context.x_shape)
 
 
-def _build_ternary_lif(module: Any, site: Site) -> Ternary:
-    return Ternary(**_leaky(TERNARY_LIF, module, site))
+def _build_ternary_lif(module: Any, context: ConversionContext) -> Ternary:
+    return Ternary(**_leaky(module, context))
 
 
-def _build_clif(module: Any, site: Site) -> CLIF:
-    options = firing_options(CLIF_NODE, module, site)
+def _build_clif(module: Any, context: ConversionContext) -> CLIF:
+    options = firing_options(module, context)
     if not module.training:
         options["surrogate"] = NoGradient()
-    firing = snn.Firing(number(CLIF_NODE, module, "v_threshold", site), "subtract", **options)
-    decay = time_constant(CLIF_NODE, module, site)
-    return CLIF(decay=decay, decay_input=False, firing=firing, shape=site.x_shape)
+    firing = snn.Firing(number(module, "v_threshold", context), "subtract", **options)
+    decay = time_constant(module, context)
+    return CLIF(decay=decay, decay_input=False, firing=firing, shape=context.x_shape)
 
 
-def _build_ilif(module: Any, site: Site) -> ILIF:
-    threshold, detach = number(ILIF_NODE, module, "v_threshold", site), bool(module.detach_reset)
+def _build_ilif(module: Any, context: ConversionContext) -> ILIF:
+    threshold, detach = number(module, "v_threshold", context), bool(module.detach_reset)
     return ILIF(
-        decay=time_constant(ILIF_NODE, module, site),
+        decay=time_constant(module, context),
         decay_input=False,
         firing=snn.Firing(threshold, "subtract", detach_reset=detach, surrogate=NoGradient()),
-        count=spike_count_of(module, site, ILIF_NODE),
-        shape=site.x_shape,
+        count=spike_count_of(module, context),
+        shape=context.x_shape,
     )
 
 
-def _build_raf(module: Any, site: Site) -> RAF:
-    firing = firing_of(RAF_NODE, module, site)
-    return RAF(firing=firing, damping=module.b * module.dt, angle=module.omega * module.dt, shape=site.x_shape)
+def _build_raf(module: Any, context: ConversionContext) -> RAF:
+    firing = firing_of(module, context)
+    return RAF(firing=firing, damping=module.b * module.dt, angle=module.omega * module.dt, shape=context.x_shape)
 
 
 def _liaf_over_time(module: Any) -> str:
@@ -276,8 +277,8 @@ def _without(*names: str) -> tuple[str, ...]:
     return tuple(name for name in SHARED_OPTIONS if name not in names)
 
 
-KLIF_NODE = neuron_leaf(neuron.KLIFNode, "scale_reset tau decay_input", {"v": "v"}, _build_klif)
-LIAF_NODE = neuron_leaf(
+KLIF_NODE = neuron_converter(neuron.KLIFNode, "scale_reset tau decay_input", {"v": "v"}, _build_klif)
+LIAF_NODE = neuron_converter(
     neuron.LIAFNode,
     "act threshold_related args kwargs",
     {"v": "v"},
@@ -286,19 +287,19 @@ LIAF_NODE = neuron_leaf(
     spikes=False,
     over_time=lambda module: None if module.store_v_seq else _LIAF_AS_LIF,
 )
-_LIAF_AS_LIF = dataclasses.replace(LIAF_NODE, build=build_lif, spikes=True, remark=_liaf_over_time)
-TERNARY_IF = neuron_leaf(neuron.TernaryIFNode, "", {"v": "v"}, _build_ternary_if)
-TERNARY_LIF = neuron_leaf(neuron.TernaryLIFNode, "tau decay_input", {"v": "v"}, _build_ternary_lif)
-CLIF_NODE = neuron_leaf(
+_LIAF_STEP = neuron_of(LIAF_NODE)
+assert _LIAF_STEP is not None
+_LIAF_AS_LIF = dataclasses.replace(_LIAF_STEP, build=build_lif, spikes=True, caveat=_liaf_over_time)
+TERNARY_IF = neuron_converter(neuron.TernaryIFNode, "", {"v": "v"}, _build_ternary_if)
+TERNARY_LIF = neuron_converter(neuron.TernaryLIFNode, "tau decay_input", {"v": "v"}, _build_ternary_lif)
+CLIF_NODE = neuron_converter(
     neuron.ComplementaryLIFNode,
     "tau store_state_seqs",
     {"v": "v", "m": "a"},
     _build_clif,
     shared=_without("v_reset", "detach_reset", "store_v_seq"),
-    remark=_clif_in_evaluation,
+    caveat=_clif_in_evaluation,
 )
-ILIF_NODE = neuron_leaf(neuron.ILIFNode, "tau", {"v": "v"}, _build_ilif, shared=_without("v_reset"))
-RAF_NODE = neuron_leaf(neuron.RAFNode, "b omega dt", {"v": "v", "u": "a"}, _build_raf)
-LEAVES: dict[type, Leaf] = {
-    leaf.kind: leaf for leaf in (KLIF_NODE, LIAF_NODE, TERNARY_IF, TERNARY_LIF, CLIF_NODE, ILIF_NODE, RAF_NODE)
-}
+ILIF_NODE = neuron_converter(neuron.ILIFNode, "tau", {"v": "v"}, _build_ilif, shared=_without("v_reset"))
+RAF_NODE = neuron_converter(neuron.RAFNode, "b omega dt", {"v": "v", "u": "a"}, _build_raf)
+CONVERTERS = by_class(KLIF_NODE, LIAF_NODE, TERNARY_IF, TERNARY_LIF, CLIF_NODE, ILIF_NODE, RAF_NODE)

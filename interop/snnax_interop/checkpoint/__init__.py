@@ -1,0 +1,1 @@
+"""Files of weights and hyper-parameters, and states, between torch and a conversion."""

@@ -1,0 +1,1 @@
+"""The program: what a network computes, printable and runnable by torch itself."""

@@ -1,0 +1,173 @@
+"""A program as text."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from .formulas import StepFormula, StepTable
+from .regions import Call, Constant, Entries, Invariant, Item, Operand, Scanned, StepNumber, Value
+from .sizes import Size, SizeRatio
+
+
+_COMMENT_AT = 56
+
+
+def printed(
+    name: str,
+    inputs: Mapping[Value, str],
+    parameters: Mapping[Value, str],
+    constants: Mapping[Value, Constant],
+    body: Iterable[Item],
+    outputs: Any,
+) -> str:
+    """A program, one call a line, with the user's own line behind it."""
+    printer = _Printer(list(body))
+    given = [f"{printer.name(value, wanted)}: {_type(value)}" for value, wanted in inputs.items()]
+    lines = [f"program {name}({', '.join(given)})"]
+    for value, key in parameters.items():
+        lines.append(f"  {printer.name(value, key)} = parameter {_type(value)}")
+    for value, constant in constants.items():
+        lines.append(f"  {printer.name(value, value.name or 'constant')} = {_constant(value, constant)}")
+    for item in printer.body:
+        lines += printer.item(item)
+    return "\n".join([*lines, f"  return {printer.shown(outputs)}"])
+
+
+class _Printer:
+    """The names that are given so far; inside of a loop, `operands` are its own."""
+
+    def __init__(self, body: list[Item]):
+        self.body = body
+        self.names: dict[Value, str] = {}
+        self.taken: set[str] = set()
+        self.operands: Mapping[Value, Operand] = {}
+
+    def name(self, value: Value, wanted: str = "") -> str:
+        """The name of a value: the one that is wanted, or a number."""
+        if value not in self.names:
+            wanted = wanted or value.name or str(len(self.names))
+            found, number = wanted, 2
+            while found in self.taken:
+                found, number = f"{wanted}.{number}", number + 1
+            self.taken.add(found)
+            self.names[value] = f"%{found}"
+        return self.names[value]
+
+    def item(self, item: Item) -> Iterator[str]:
+        if isinstance(item, Call):
+            yield self.call(item, "  ")
+            return
+        yield _with_comment(f"  loop t in 0..{item.count}", item.line)
+        # What a call carries is named before the call that makes it.
+        for call in item.body:
+            self.define(call)
+        self.operands = item.operands
+        for call in item.body:
+            yield self.call(call, "    ")
+        for value, inner in item.emitted.items():
+            yield f"    emit {self.name(value, f'{self.name(inner)[1:]}s')} <- {self.shown(inner)}"
+        for value, inner in item.finals.items():
+            yield f"    final {self.name(value, f'{self.name(inner)[1:]}.last')} <- {self.shown(inner)}"
+        self.operands = {}
+
+    def define(self, call: Call) -> None:
+        if call.converter is None:
+            names = [""] * len(call.results)
+        else:
+            names = [call.path] if call.is_single else [f"{call.path}.{item}" for item in range(len(call.results))]
+        for value, wanted in zip(call.results, names, strict=True):
+            self.name(value, wanted)
+        for value, field in zip(call.state_out, call.fields, strict=True):
+            self.name(value, f"{call.path}.{field}")
+
+    def call(self, call: Call, indent: str) -> str:
+        self.define(call)
+        made = ", ".join(self.name(value) for value in call.made)
+        arguments = [self.shown(each) for each in call.args]
+        arguments += [f"{name}={self.shown(each)}" for name, each in call.kwargs.items()]
+        if call.state_in is not None:
+            arguments.append(f"state={self.shown(call.state_in)}")
+        what = call.path if call.converter is not None and call.path else call.op
+        no_grad = "  no_grad" if call.no_grad else ""
+        types = ", ".join(_type(value) for value in call.results)
+        return _with_comment(f"{indent}{made} = {what}({', '.join(arguments)}){no_grad}  {types}", call.line)
+
+    def operand(self, value: Value) -> str:
+        operand = self.operands[value]
+        if isinstance(operand, Invariant):
+            return self.name(operand.value)
+        if isinstance(operand, Scanned):
+            return f"{self.name(operand.sequence)}[{', '.join([':'] * operand.axis + [_place(operand)])}]"
+        return f"prev({self.shown(operand.update)}, init={self.shown(operand.initial)})"
+
+    def shown(self, tree: Any) -> str:
+        """An argument as text."""
+        if isinstance(tree, Value):
+            return self.operand(tree) if tree in self.operands else self.name(tree)
+        if isinstance(tree, Entries):
+            return f"entries({self.shown(tree.value)})"
+        if isinstance(tree, Mapping):
+            return "{" + ", ".join(f"{name!r}: {self.shown(each)}" for name, each in tree.items()) + "}"
+        if isinstance(tree, list | tuple):
+            items = ", ".join(map(self.shown, tree))
+            return f"[{items}]" if isinstance(tree, list) else f"({items})"
+        if isinstance(tree, slice):
+            ends = ["" if each is None else self.shown(each) for each in (tree.start, tree.stop, tree.step)]
+            return ":".join(ends if ends[2] else ends[:2])
+        if isinstance(tree, StepNumber):
+            return _formula(tree.formula)
+        if isinstance(tree, Size | SizeRatio):
+            return str(tree)
+        if isinstance(tree, torch.dtype):
+            return str(tree).removeprefix("torch.")
+        return "..." if tree is Ellipsis else str(tree) if not isinstance(tree, str) else repr(tree)
+
+
+def _type(value: Value) -> str:
+    kind = "" if value.dtype.is_floating_point else f" {str(value.dtype).removeprefix('torch.')}"
+    return f"[{', '.join(map(str, value.shape))}]{kind}"
+
+
+def _constant(value: Value, constant: Constant) -> str:
+    tensor = constant.tensor
+    same = tensor.numel() > 0 and bool((tensor == tensor.ravel()[0]).all())
+    return f"constant {f'{tensor.ravel()[0].item():g}' if same else 'of values'} {_type(value)}"
+
+
+def _place(scanned: Scanned) -> str:
+    step = {1: "t", -1: "-t"}.get(scanned.stride, f"{scanned.stride}t")
+    start = f"{scanned.start}{'' if step.startswith('-') else '+'}" if scanned.start or step.startswith("-") else ""
+    place = f"{start}{step}"
+    return place if scanned.width is None else f"{place}:+{scanned.width}"
+
+
+def _formula(formula: StepFormula | StepTable) -> str:
+    if isinstance(formula, StepTable):
+        return f"step{list(formula.values)}"
+    k = "(t-T)" if formula.from_end else "t"
+    a, b = (f"{each:g}" if isinstance(each, float) else str(each) for each in (formula.a, formula.b))
+    match formula.kind:
+        case "affine":
+            return f"{a}+{b}*{k}" if a != "0" else f"{b}*{k}"
+        case "reciprocal":
+            return f"1/({a}+{b}*{k})"
+        case "geometric":
+            return f"{a}*{b}**{k}"
+        case "power":
+            return f"{b}**({a}+{k})"
+        case "falling":
+            return f"{b}**({a}-{k})"
+        case "share":
+            return f"({a}+{b}*{k})/(T+{formula.c})"
+        case "switch":
+            return f"({a} if {k} < {formula.c} else {b})"
+
+
+def _with_comment(text: str, line: str) -> str:
+    """The user's line behind a call, without the folders of its file."""
+    if not line:
+        return text
+    place, _, source = line.partition(": ")
+    return f"{text:<{_COMMENT_AT}}  # {os.path.basename(place)}: {source}"

@@ -1,0 +1,118 @@
+"""The arguments of a call as the template of a node: places for inputs and arrays, numbers of one sample."""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from ..errors import RecordingError
+from ..ir.regions import Call, Entries, StepNumber, Value
+from ..ir.sizes import Size, SizeRatio
+from ..nodes.call import Held, Input, Items, LengthValue, Slice, StepList
+from ..runtime.plan import InputLength, Schedule
+from ..trace.autograd_functions import CustomFunction
+from .draft import GraphDraft
+
+
+@runtime_checkable
+class Scope(Protocol):
+    """Where a call is lowered: the graph that grows, and what values are there."""
+
+    draft: GraphDraft
+
+    def source(self, value: Value) -> Any:
+        """The source of a value in the graph."""
+        ...
+
+    def array(self, value: Value) -> Any:
+        """The array that a value is; None where it is computed."""
+        ...
+
+
+# torch takes NumPy's names of arguments as well.
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+_IGNORED = {"inplace", "device", "memory_format", "non_blocking", "copy", "_stacklevel", "layout", "pin_memory", "out"}
+
+
+class ArgumentLowering:
+    """Fills the arguments of a call, and says what goes into its node."""
+
+    def __init__(self, call: Call, scope: Scope, *, holds_arrays: bool = True):
+        self.call = call
+        self.scope = scope
+        self.holds_arrays = holds_arrays
+        self.sources: list[Any] = []
+        self.values: list[Value | None] = []
+        self.in_axes: list[int | None] = []
+        self.ranks: list[int] = []
+        self.arrays: list[Any] = []
+        self.array_ranks: list[int] = []
+
+    def arguments(self) -> tuple[Items, dict[str, Any]]:
+        """All arguments of the call, filled."""
+        args = Items(tuple(map(self.fill, self.call.args)))
+        kwargs = {
+            _NUMPY_NAMES.get(name, name): self.fill(value)
+            for name, value in self.call.kwargs.items()
+            if name not in _IGNORED
+        }
+        return args, kwargs
+
+    def fill(self, item: Any) -> Any:
+        if isinstance(item, Value):
+            return self.value(item)
+        if isinstance(item, Entries):
+            axis = item.value.batch_axis
+            return StepList(self.input(self.scope.source(item.value), axis, len(item.value.shape)).number)
+        if isinstance(item, Size):
+            return self.size(item)
+        if isinstance(item, SizeRatio):
+            return self.length_value(item)
+        if isinstance(item, StepNumber):
+            return self.input(self.scope.draft.input(Schedule(item.formula), "schedule"), None, 0)
+        if isinstance(item, list | tuple):
+            return Items(tuple(map(self.fill, item)))
+        if isinstance(item, slice):
+            return Slice(*(self.fill(part) for part in (item.start, item.stop, item.step)))
+        if item is None or item is Ellipsis or isinstance(item, bool | int | float | str | CustomFunction):
+            return item
+        if isinstance(item, torch.dtype | torch.device | torch.memory_format):
+            return str(item)
+        raise RecordingError(
+            f"{self.call.op}: an argument is a {type(item).__name__}\n  {self.call.line}\nAllowed: tensors, numbers, "
+            "names, and lists of them",
+            path=self.call.path,
+        )
+
+    def value(self, value: Value) -> Any:
+        array = self.scope.array(value) if self.holds_arrays else None
+        if array is not None:
+            self.arrays.append(array)
+            self.array_ranks.append(len(value.shape))
+            return Held(len(self.arrays) - 1)
+        return self.input(self.scope.source(value), value.batch_axis, len(value.shape), value)
+
+    def input(self, source: Any, axis: int | None, rank: int, value: Value | None = None) -> Input:
+        self.sources.append(source)
+        self.values.append(value)
+        self.in_axes.append(axis)
+        self.ranks.append(rank)
+        return Input(len(self.sources) - 1)
+
+    def size(self, size: Size) -> Any:
+        """A size, for one sample."""
+        of_sample = size.of_sample
+        return of_sample.offset // of_sample.divisor if of_sample.factor == 0 else self.length_value(of_sample)
+
+    def length_value(self, formula: Size | SizeRatio) -> LengthValue:
+        source = self.scope.draft.input(InputLength(), "num_steps")
+        return LengthValue(self.input(source, None, 0).number, formula)
+
+    def aligned(self, out_axis: int | None, out_rank: int) -> bool:
+        """Whether an elementwise function needs no batch axis: it lies at the same place, counted from the end."""
+        if out_axis is None:
+            return True
+        behind = out_rank - out_axis - 1
+        batched = zip(self.in_axes, self.ranks, strict=True)
+        return all(rank - axis - 1 == behind if axis is not None else rank <= behind for axis, rank in batched) and all(
+            rank <= behind for rank in self.array_ranks
+        )

@@ -1,0 +1,1 @@
+"""Equinox modules that only conversions use."""

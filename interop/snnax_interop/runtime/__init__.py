@@ -1,0 +1,1 @@
+"""The converted network, and how it runs."""

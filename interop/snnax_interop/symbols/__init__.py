@@ -1,0 +1,1 @@
+"""What the sizes of a run follow from: the batch and the length."""

@@ -1,0 +1,115 @@
+"""Whether every call of a program is one of one sample, so that the batch can be dropped."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..errors import InteropError, RecordingError, UnsupportedOptionError
+from ..ir.dependence import dependents
+from ..ir.program import Program
+from ..ir.regions import Call, Entries, Loop, Scanned, Value, values_in
+from ..ir.sizes import Size
+from ..ops import ELEMENTWISE, OPS, WORK
+
+
+# torch takes NumPy's names of arguments as well.
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+_IGNORED = {"inplace", "device", "memory_format", "non_blocking", "copy", "_stacklevel", "layout", "pin_memory", "out"}
+
+
+def drop_batch(program: Program) -> Program:
+    """The program, whose calls are all of one sample: the batch may be mapped over.
+
+    **Raises:** `RecordingError` with the user's line for a call that mixes the samples of a batch, for a loop over
+    them, and for outputs in which the batch is no axis of its own.
+    """
+    dependent = dependents(program, program.inputs)
+    for item in program.body:
+        if isinstance(item, Loop):
+            _check_loop(item)
+        for call in item.body if isinstance(item, Loop) else (item,):
+            try:
+                _check_call(call, dependent)
+            except InteropError as error:
+                if not error.path and call.line and call.line not in str(error):
+                    raise type(error)(f"{error}\n  {call.line}", path=call.path) from error
+                raise
+    for value in values_in(program.outputs):
+        if value.is_folded:
+            raise RecordingError(
+                f"forward returns a tensor of shape {_shown(value)} whose batch is folded into another axis. Allowed: "
+                "the batch as an axis of its own. Unfold it with view before returning"
+            )
+    return program
+
+
+def _check_loop(loop: Loop) -> None:
+    for operand in loop.operands.values():
+        if isinstance(operand, Scanned) and (operand.sequence.grown == operand.axis or operand.sequence.is_folded):
+            raise RecordingError(
+                f"the loop runs over the samples of the batch\n  {loop.line}\nAllowed: a loop over time, on all "
+                "samples at once"
+            )
+
+
+def _check_call(call: Call, dependent: set[Value]) -> None:
+    if call.is_neuron:
+        return
+    if call.converter is None and call.op in OPS:
+        if call.op in ELEMENTWISE:
+            _check_numbers(call)
+        for value, mixed in _mixed(call):
+            if value.grown in mixed:
+                raise RecordingError(
+                    f"{call.name} mixes the samples of a batch: it works along the batch axis of a tensor of shape "
+                    f"{_shown(value)}. Allowed: functions of one sample",
+                    path=call.path,
+                )
+    if any(value.grown is not None for value in call.reads if value in dependent):
+        for value in call.results:
+            if value in dependent and value.grown is None:
+                raise RecordingError(
+                    f"{call.name} mixes the samples of a batch: its result of shape {_shown(value)} has no batch axis. "
+                    "Allowed: functions of one sample",
+                    path=call.path,
+                )
+
+
+def _check_numbers(call: Call) -> None:
+    """Refuse elementwise functions of numbers that grow with the batch."""
+    for number in (*call.args, *call.kwargs.values()):
+        if isinstance(number, Size) and number.batched:
+            raise RecordingError(
+                f"{call.name}: a number depends on the batch size: {number}, where B is the number of samples. "
+                "Allowed: the same arguments whatever the batch size and the length, or sizes of the batch and of time",
+                path=call.path,
+            )
+
+
+def _mixed(call: Call) -> Iterator[tuple[Value, set[int]]]:
+    """The values that a call reads, with the axes along which it mixes their elements and that its result keeps."""
+    if call.op not in WORK:
+        return
+    kwargs = {_NUMPY_NAMES.get(name, name): value for name, value in call.kwargs.items() if name not in _IGNORED}
+    try:
+        bound = inspect.signature(OPS[call.op]).bind(*call.args, **kwargs)
+    except TypeError as error:
+        raise UnsupportedOptionError(f"{call.op} cannot be converted in this form: {error}") from error
+    bound.apply_defaults()
+    arguments: Mapping[str, Any] = {name: _as_tuples(value) for name, value in bound.arguments.items()}
+    for name, given in arguments.items():
+        for value in given if isinstance(given, tuple) else (given,):
+            if isinstance(value, Value | Entries):
+                value = value.value if isinstance(value, Entries) else value
+                rank = len(value.shape)
+                yield value, {axis % max(rank, 1) for axis in WORK[call.op](name, rank, arguments)}
+
+
+def _as_tuples(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _as_tuples(each) for name, each in tree.items()}
+    return tuple(map(_as_tuples, tree)) if isinstance(tree, list | tuple) else tree
+
+
+def _shown(value: Value) -> str:
+    return f"({', '.join(map(str, value.shape))})"

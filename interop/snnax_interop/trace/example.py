@@ -1,0 +1,88 @@
+"""A module with the inputs that it is recorded on."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..converters.arrays import is_held
+from ..converters.hooks import refuse_unseen
+from ..converters.registry import Registry
+from ..converters.surrogates import Surrogates
+from ..errors import TransferError
+from .recorder import record
+from .tape import Tape
+from .unwrap import signature
+
+
+# A loop shows itself at two steps; the third shows that the second was not special.
+_CALLER_STEPS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A module with inputs and their names; `call` runs it over time where its own forward does not."""
+
+    module: torch.nn.Module
+    inputs: tuple[torch.Tensor, ...]
+    registry: Registry
+    surrogates: Surrogates
+    call: Callable[..., Any] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return input_names(self.module, len(self.inputs))
+
+    def record(self, inputs: tuple[torch.Tensor, ...]) -> Tape:
+        """A tape of a run on other inputs."""
+        return record(self.module, inputs, self.registry, call=self.call)
+
+
+def checked_inputs(module: Any, example_inputs: Any, registry: Registry) -> tuple[torch.Tensor, ...]:
+    """The inputs as a tuple.
+
+    **Raises:** `TypeError`, `ValueError` or `TransferError` for what cannot be an example.
+    """
+    inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
+    if not inputs or not all(isinstance(tensor, torch.Tensor) for tensor in inputs):
+        kinds = [type(tensor).__name__ for tensor in inputs]
+        raise TypeError(
+            f"example_inputs must be a tuple of torch tensors, as for module(*example_inputs), found {kinds}"
+        )
+    refuse_unseen(module, registry.hook_of)
+    tensors = {**dict(module.named_parameters()), **{f"input {number}": tensor for number, tensor in enumerate(inputs)}}
+    for name, tensor in tensors.items():
+        if not is_held(tensor.dtype):
+            raise TransferError(
+                f"'{name}' is float64, which JAX holds only with jax.config.update('jax_enable_x64', True). Allowed "
+                "without: float32. Enable it, or convert module.float()",
+                path=name,
+            )
+        if tensor.device.type != "cpu":
+            raise TransferError(f"'{name}' is on {tensor.device}. Allowed: cpu. Use module.cpu() to convert", path=name)
+    for number, tensor in enumerate(inputs):
+        if tensor.layout != torch.strided:
+            raise ValueError(f"example input {number} is sparse ({tensor.layout}); pass a dense tensor, x.to_dense()")
+        if not tensor.numel():
+            raise ValueError(
+                f"example input {number} is empty, of shape {tuple(tensor.shape)}; pass at least one sample"
+            )
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"example input {number} holds NaN or infinity; pass finite numbers")
+    return inputs
+
+
+def input_names(module: torch.nn.Module, count: int) -> list[str]:
+    parameters = [
+        each.name
+        for each in signature(module).parameters.values()
+        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    return parameters[:count] if len(parameters) >= count else [f"input{number}" for number in range(count)]
+
+
+def repeated(tensor: torch.Tensor) -> torch.Tensor:
+    """An input of one time step as a sequence, with other values at its second step where there are several samples."""
+    flipped = tensor.flip(0) if tensor.ndim else tensor
+    return torch.stack([flipped if step == 1 else tensor for step in range(_CALLER_STEPS)])

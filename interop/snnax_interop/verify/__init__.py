@@ -1,0 +1,1 @@
+"""Proof that two sides compute the same."""

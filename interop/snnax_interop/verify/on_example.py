@@ -1,0 +1,55 @@
+"""The comparison of a conversion with its module on the example, before it is given to the user."""
+
+import warnings
+
+import torch
+
+from ..errors import EquivalenceError
+from ..runtime.converted import Converted
+from ..runtime.plan import InputSpec
+from ..trace.example import Example
+from .equivalence import check_equivalence, record_double
+
+
+def verify(converted: Converted, example: Example) -> Converted:
+    """The conversion with its verification in the report. What would surprise the user is a warning.
+
+    **Raises:** `EquivalenceError` when it differs from the module.
+    """
+    given = tuple(_with_variation(x, spec) for x, spec in zip(example.inputs, converted.plan.inputs, strict=True))
+    checked = check_equivalence(example.module, converted, given, gradients=False)
+    if checked.failed:
+        _check_double(example)
+        raise EquivalenceError(
+            f"the conversion differs from the module on the example, or on other values; please report this\n{checked}",
+            report=checked,
+        )
+    for path, caveat in converted.plan.caveats.items():
+        warnings.warn(f"at '{path}': {caveat}", UserWarning, stacklevel=4)
+    return converted.with_verification(str(checked))
+
+
+def _with_variation(tensor: torch.Tensor, spec: InputSpec) -> torch.Tensor:
+    """An input with further samples of other values: an example may be silent, or alone, where it matters."""
+    if spec.batch_axis is None:
+        return tensor
+    others = tensor.flip([axis for axis in range(tensor.ndim) if axis != spec.batch_axis])
+    if not tensor.is_floating_point():
+        return torch.cat([tensor, others, tensor], spec.batch_axis)
+    return torch.cat([tensor, others * 1.5, tensor * 0.6], spec.batch_axis)
+
+
+def _check_double(example: Example) -> None:
+    """Whether the module does something else in float64, where it is compared.
+
+    **Raises:** `EquivalenceError` that names the line.
+    """
+    single = example.record(example.inputs)
+    outside = example.call is not None
+    entry = single.first_difference(record_double(example.module, example.inputs, outside=outside)[1])
+    if entry is not None:
+        raise EquivalenceError(
+            f"forward does something else in float64, where the conversion is compared with it: at {entry.name}\n"
+            f"  {entry.line}\nAllowed: the same calls in every precision. Do not branch on the dtype of a tensor",
+            path=entry.path,
+        )
