@@ -101,6 +101,22 @@ REWRITES: tuple[tuple[str, Callable[[Program], Program]], ...] = (
 )
 
 
+def programs(
+    module: torch.nn.Module, example_inputs: Sequence[torch.Tensor] | torch.Tensor, loop: LoopPlace = "auto"
+) -> Passes:
+    """What the passes return before anything is lowered: programs, without JAX, in the order of the passes.
+
+    **Raises:** as `from_torch`, for what shows by then.
+    """
+    example, run = traced(module, example_inputs, loop)
+    found = list(sized_programs(example, run))
+    sized = next((each for each in found if isinstance(each, SizedProgram)), None)
+    if sized is None:
+        (refusal, *_) = (each for each in found if isinstance(each, Refusal))
+        raise refusal.error
+    return sized.passes
+
+
 def traced(
     module: torch.nn.Module,
     example_inputs: Sequence[torch.Tensor] | torch.Tensor,

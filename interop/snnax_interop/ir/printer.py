@@ -85,8 +85,11 @@ class _Printer:
     def call(self, call: Call, indent: str) -> str:
         self.define(call)
         made = ", ".join(self.name(value) for value in call.made)
-        arguments = [self.shown(each) for each in call.args]
-        arguments += [f"{name}={self.shown(each)}" for name, each in call.kwargs.items()]
+        # The first argument is what a call is about; its name is left out.
+        arguments = [
+            self.shown(each) if place == 0 else f"{name}={self.shown(each)}"
+            for place, (name, each) in enumerate(call.arguments.items())
+        ]
         if call.state_in is not None:
             arguments.append(f"state={self.shown(call.state_in)}")
         what = call.path if call.converter is not None and call.path else call.op

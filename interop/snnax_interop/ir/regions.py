@@ -70,16 +70,17 @@ Number = Size | SizeRatio | StepNumber
 class Call:
     """One call: of a tensor function, or of a module as a whole, where `converter` is set.
 
-    `op` is the operation's name, or the class's; `args` and `kwargs` are what torch is called with, with values in the
-    place of tensors. `state_in` and `state_out` are a neuron's state around the call: None in the place of a field, or
-    of all, is the state that it starts with by itself; `fields` are the names of its parts. Under `no_grad` no gradient
-    passes.
+    In normal form, `op` is the operation's name, or the class's, and `arguments` are by the names of its parameters,
+    with values in the place of tensors; `target`, `args` and `kwargs` are the same as torch is called. `state_in` and
+    `state_out` are a neuron's state around the call: None in the place of a field, or of all, is the state that it
+    starts with by itself. Under `no_grad` no gradient passes.
     """
 
     op: str
     target: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    arguments: Mapping[str, Any]
     results: tuple[Value, ...]
     is_single: bool = True
     path: str = ""
@@ -258,5 +259,6 @@ def call_with_values(call: Call, new: Mapping[Value, Value]) -> Call:
     """A call that reads other values in the place of some."""
     if not any(value in new for value in call.reads):
         return call
-    args, kwargs, state_in = with_values((call.args, dict(call.kwargs), call.state_in), new)
-    return dataclasses.replace(call, args=args, kwargs=kwargs, state_in=state_in)
+    given = (call.args, call.kwargs, call.arguments, call.state_in)
+    args, kwargs, arguments, state_in = with_values(given, new)
+    return dataclasses.replace(call, args=args, kwargs=kwargs, arguments=arguments, state_in=state_in)

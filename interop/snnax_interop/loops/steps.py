@@ -9,7 +9,7 @@ import torch
 from ..converters.layer import LayerConverter
 from ..ir.regions import Call, Entries, Invariant, Loop, Operand, Value, call_with_values
 from ..nodes.dropout import DRAWING
-from ..ops import ELEMENTWISE
+from ..ops import ELEMENTWISE, bind
 
 
 class StepValues:
@@ -45,8 +45,7 @@ class StepValues:
         return None
 
     def _stacked(self, call: Call, sequence: Value, axis: int) -> Value | None:
-        named = {**dict(zip(("tensors", "dim"), call.args, strict=False)), **call.kwargs}
-        entries, dim = named["tensors"], named.get("dim", 0)
+        entries, dim = call.arguments["tensors"], call.arguments.get("dim", 0)
         if not isinstance(entries, Entries) or dim % len(sequence.shape) != axis:
             return None
         return self.of(entries.value, 0)
@@ -109,4 +108,6 @@ def acts_on_steps(call: Call, rank: int, axis: int) -> bool:
 
 def stack_of(emitted: Value, axis: int, result: Value, like: Call) -> Call:
     """The call that stacks what a loop emits along an axis, in the place of a call on the whole sequence."""
-    return Call("stack", torch.stack, (Entries(emitted), axis), {}, (result,), path=like.path, line=like.line)
+    args = (Entries(emitted), axis)
+    op, arguments = bind(torch.stack, args, {})
+    return Call(op, torch.stack, args, {}, arguments, (result,), path=like.path, line=like.line)

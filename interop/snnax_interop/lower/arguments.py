@@ -28,11 +28,6 @@ class Scope(Protocol):
         ...
 
 
-# torch takes NumPy's names of arguments as well.
-_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
-_IGNORED = {"inplace", "device", "memory_format", "non_blocking", "copy", "_stacklevel", "layout", "pin_memory", "out"}
-
-
 class ArgumentLowering:
     """Fills the arguments of a call, and says what goes into its node."""
 
@@ -47,15 +42,9 @@ class ArgumentLowering:
         self.arrays: list[Any] = []
         self.array_ranks: list[int] = []
 
-    def arguments(self) -> tuple[Items, dict[str, Any]]:
-        """All arguments of the call, filled."""
-        args = Items(tuple(map(self.fill, self.call.args)))
-        kwargs = {
-            _NUMPY_NAMES.get(name, name): self.fill(value)
-            for name, value in self.call.kwargs.items()
-            if name not in _IGNORED
-        }
-        return args, kwargs
+    def arguments(self) -> tuple[tuple[str, Any], ...]:
+        """All arguments of the call by name, filled."""
+        return tuple((name, self.fill(value)) for name, value in self.call.arguments.items())
 
     def fill(self, item: Any) -> Any:
         if isinstance(item, Value):

@@ -22,8 +22,8 @@ from .layers import Layers
 
 
 # Functions whose result is their input. Casts between floating point types are: values have the parameters' type.
-_ALIASES = {"clone", "contiguous", "dropout", "float", "double", "to", "type", "type_as"}
-_FLATTENING = {"flatten", "view", "reshape"}
+_ALIASES = {"clone", "double", "dropout", "float", "to", "type_as"}
+_FLATTENING = {"flatten", "reshape"}
 
 
 class CallLowering:
@@ -50,11 +50,10 @@ class CallLowering:
 
     def _module(self, call: Call, converter: LayerConverter, scope: Scope, *, in_loop: bool) -> None:
         filler = ArgumentLowering(call, scope, holds_arrays=False)
-        args, kwargs = filler.arguments()
-        signature = inspect.signature(converter.kind.forward)
-        named = signature.bind(None, *args.items, **kwargs).arguments
-        names = dict(itertools.zip_longest(list(signature.parameters)[1:], converter.inputs))
-        given = {name: value for name, value in named.items() if name in names and value is not None}
+        names = dict(
+            itertools.zip_longest(list(inspect.signature(converter.kind.forward).parameters)[1:], converter.inputs)
+        )
+        given = {name: value for name, value in filler.arguments() if name in names and value is not None}
         if any(names[name] is None for name in given):
             raise UnsupportedModuleError(
                 f"{converter.kind.__name__} is called with the arguments {list(given)}. Allowed: the first "
@@ -98,13 +97,10 @@ class CallLowering:
                 path=call.path,
             )
         filler = ArgumentLowering(call, scope)
-        args, kwargs = filler.arguments()
+        arguments = filler.arguments()
         if op == "squeeze":
-            squeezed = args.items[0] if args.items else kwargs["input"]
-            args, kwargs = Items((squeezed, Items(_squeezed(call)))), {}
-        node = nodes.Call(
-            tuple(filler.arrays), op, args, tuple(kwargs.items()), tuple(filler.in_axes), (), call.no_grad
-        )
+            arguments = (arguments[0], ("dim", Items(_squeezed(call))))
+        node = nodes.Call(tuple(filler.arrays), op, Items(()), arguments, tuple(filler.in_axes), (), call.no_grad)
         out_axes = tuple(value.batch_axis for value in outs)
         if op in DRAWING and (p := _drawn_share(call)):
             if DRAWING[op] and node.in_axes != (0,):
@@ -157,17 +153,15 @@ def _shown(value: Value) -> str:
 
 def _squeezed(call: Call) -> tuple[int, ...]:
     """The axes that a squeeze takes out; the batch is of length one here, and may not be in torch."""
-    given = dict(zip(("input", "dim"), call.args, strict=False)) | dict(call.kwargs)
-    shape = given["input"].shape
-    dims = given.get("dim", given.get("axis"))
+    shape, dims = call.arguments["input"].shape, call.arguments.get("dim")
     named = range(len(shape)) if dims is None else dims if isinstance(dims, list | tuple) else (dims,)
     return tuple(dim % len(shape) for dim in named if shape[dim] == Size(0, 1))
 
 
 def _drawn_share(call: Call) -> float:
     """The share that a dropout function drops; 0 where it is off."""
-    given = dict(zip(("input", "p", "training"), call.args, strict=False)) | dict(call.kwargs)
-    return given.get("p", 0.5) if given.get("training", given.get("train", True)) else 0.0
+    given = OPS[call.op].defaults | dict(call.arguments)
+    return given["p"] if given["training"] else 0.0
 
 
 def _similar(name: str) -> list[str]:

@@ -1,20 +1,14 @@
 """Whether every call of a program is one of one sample, so that the batch can be dropped."""
 
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from ..errors import InteropError, RecordingError, UnsupportedOptionError
+from ..errors import InteropError, RecordingError
 from ..ir.dependence import dependents
 from ..ir.program import Program
 from ..ir.regions import Call, Entries, Loop, Scanned, Value, values_in
 from ..ir.sizes import Size
-from ..ops import ELEMENTWISE, OPS, WORK
-
-
-# torch takes NumPy's names of arguments as well.
-_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
-_IGNORED = {"inplace", "device", "memory_format", "non_blocking", "copy", "_stacklevel", "layout", "pin_memory", "out"}
+from ..ops import ELEMENTWISE, OPS, Operand
 
 
 def drop_batch(program: Program) -> Program:
@@ -77,7 +71,7 @@ def _check_call(call: Call, dependent: set[Value]) -> None:
 
 def _check_numbers(call: Call) -> None:
     """Refuse elementwise functions of numbers that grow with the batch."""
-    for number in (*call.args, *call.kwargs.values()):
+    for number in call.arguments.values():
         if isinstance(number, Size) and number.batched:
             raise RecordingError(
                 f"{call.name}: a number depends on the batch size: {number}, where B is the number of samples. "
@@ -86,29 +80,21 @@ def _check_numbers(call: Call) -> None:
             )
 
 
-def _mixed(call: Call) -> Iterator[tuple[Value, set[int]]]:
-    """The values that a call reads, with the axes along which it mixes their elements and that its result keeps."""
-    if call.op not in WORK:
-        return
-    kwargs = {_NUMPY_NAMES.get(name, name): value for name, value in call.kwargs.items() if name not in _IGNORED}
-    try:
-        bound = inspect.signature(OPS[call.op]).bind(*call.args, **kwargs)
-    except TypeError as error:
-        raise UnsupportedOptionError(f"{call.op} cannot be converted in this form: {error}") from error
-    bound.apply_defaults()
-    arguments: Mapping[str, Any] = {name: _as_tuples(value) for name, value in bound.arguments.items()}
+def _mixed(call: Call) -> Iterator[tuple[Value, frozenset[int]]]:
+    """The values that a call reads, with the axes along which it mixes their elements."""
+    arguments = {name: _plain(value) for name, value in call.arguments.items()}
     for name, given in arguments.items():
-        for value in given if isinstance(given, tuple) else (given,):
+        for position, value in enumerate(given if isinstance(given, tuple) else (given,)):
             if isinstance(value, Value | Entries):
                 value = value.value if isinstance(value, Entries) else value
-                rank = len(value.shape)
-                yield value, {axis % max(rank, 1) for axis in WORK[call.op](name, rank, arguments)}
+                yield value, OPS[call.op].mixed_axes(Operand(name, len(value.shape), position), arguments)
 
 
-def _as_tuples(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {name: _as_tuples(each) for name, each in tree.items()}
-    return tuple(map(_as_tuples, tree)) if isinstance(tree, list | tuple) else tree
+def _plain(tree: Any) -> Any:
+    """Lists as tuples; what a slice leaves is read off the sizes."""
+    if isinstance(tree, slice):
+        return slice(None)
+    return tuple(map(_plain, tree)) if isinstance(tree, list | tuple) else tree
 
 
 def _shown(value: Value) -> str:

@@ -5,6 +5,7 @@ do not agree on, or what no formula explains, is refused here.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from ..converters.neuron import NeuronConverter
-from ..errors import InteropError, LengthError, RecordingError
+from ..errors import InteropError, LengthError, RecordingError, UnsupportedOptionError
 from ..ir.formulas import StepTable, fit_steps
 from ..ir.program import Program
 from ..ir.regions import (
@@ -33,8 +34,8 @@ from ..loops import roll
 from ..loops.lists import Part, parts_of
 from ..loops.roll import Body, BodyValue, StepNumbers, is_same, moving_subscript, outputs_of
 from ..loops.run import Runs
-from ..ops import op_name
-from ..trace.tape import Entry, Ref, base_name, function_name, refs
+from ..ops import base_name, bind, op_name
+from ..trace.tape import Entry, Ref, function_name, refs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,14 +229,13 @@ class _Unifier:
         base, base_there = refs(entry.args)[0], refs(other.args)[0]
         dim = {**dict(zip(("input", "dim"), entry.args, strict=False)), **entry.kwargs}.get("dim", 0)
         call = self.synthetic(
-            torch.select, "select", (self.value(base, base_there), dim, place), self.shape(ref, there), like=entry
+            torch.select, (self.value(base, base_there), dim, place), self.shape(ref, there), like=entry
         )
         return call
 
     def synthetic(
         self,
         function: Callable[..., Any],
-        op: str,
         args: tuple[Any, ...],
         shape: tuple[Size, ...],
         *,
@@ -244,7 +244,8 @@ class _Unifier:
         """The result of a call that no run has made, which is added outside of the loops."""
         value = Value(shape, values_in(args)[0].dtype)
         line, no_grad = ("", False) if like is None else (like.line, like.no_grad)
-        self.items.append(Call(op, function, args, {}, (value,), line=line, no_grad=no_grad))
+        op, arguments = bind(function, args, {})
+        self.items.append(Call(op, function, args, {}, arguments, (value,), line=line, no_grad=no_grad))
         return value
 
     # Sizes
@@ -377,11 +378,13 @@ class _Unifier:
                 raise type(error)(f"{error}\n  {entry.line}", path=entry.path) from error
             raise
         converter = entry.converter
+        op, arguments = _normal_form(entry, args, kwargs)
         return Call(
-            op=entries.op if converter is None else converter.kind.__name__,
+            op=op,
             target=entry.target,
             args=args,
             kwargs=kwargs,
+            arguments=arguments,
             results=tuple(results),
             is_single=isinstance(entry.result, Ref),
             path=entry.path,
@@ -430,7 +433,7 @@ class _Unifier:
         if index == -1:
             return draft.final(value)
         emitted = draft.emit(value)
-        return self.synthetic(torch.select, "select", (emitted, 0, index), emitted.shape[1:])
+        return self.synthetic(torch.select, (emitted, 0, index), emitted.shape[1:])
 
     def written(self, draft: "_LoopDraft", value: BodyValue, ref: Ref, there: Ref) -> Value:
         """A tensor that a loop filled, or made longer, step by step."""
@@ -442,16 +445,15 @@ class _Unifier:
         if write.start is None:
             axis = write.axis % len(shape)
             if not self.given.tensors[initial.index].numel():
-                return self.synthetic(torch.cat, "cat", (Entries(sequence), axis), shape, like=entry)
-            grown = self.synthetic(torch.cat, "cat", (Entries(sequence), axis), self.grown(sequence, axis), like=entry)
+                return self.synthetic(torch.cat, (Entries(sequence), axis), shape, like=entry)
+            grown = self.synthetic(torch.cat, (Entries(sequence), axis), self.grown(sequence, axis), like=entry)
             both = [self.value(initial, initial_there), grown]
-            return self.synthetic(torch.cat, "cat", (both, axis), shape, like=entry)
+            return self.synthetic(torch.cat, (both, axis), shape, like=entry)
         if write.stride < 0:
-            sequence = self.synthetic(torch.flip, "flip", (sequence, [0]), sequence.shape, like=entry)
+            sequence = self.synthetic(torch.flip, (sequence, [0]), sequence.shape, like=entry)
         item = sequence.shape[1:]
         stacked = self.synthetic(
             torch.stack,
-            "stack",
             (Entries(sequence), write.axis),
             (*item[: write.axis], sequence.shape[0], *item[write.axis :]),
             like=entry,
@@ -465,7 +467,7 @@ class _Unifier:
         stop = self.start(lasts, sizes, from_end=lasts[0] == sizes[0])
         index = (*(slice(None),) * write.axis, slice(start, stop or None))
         target = self.value(initial, initial_there)
-        return self.synthetic(torch.Tensor.__setitem__, "setitem", (target, index, stacked), shape, like=entry)
+        return self.synthetic(torch.Tensor.__setitem__, (target, index, stacked), shape, like=entry)
 
     @staticmethod
     def grown(sequence: Value, axis: int) -> tuple[Size, ...]:
@@ -502,13 +504,13 @@ class _Unifier:
         length = self.size(len(items), len(items), len(there))
         if length is None:
             raise LengthError("a list of values over time has a number of items that does not follow from the length")
-        return self.synthetic(torch.cat, "cat", (values, 0), (length, *values[0].shape[1:]))
+        return self.synthetic(torch.cat, (values, 0), (length, *values[0].shape[1:]))
 
     def part(self, part: Part, there: Part) -> Value:
         """Items of a list that follow each other in time."""
         if not part.moments:
             value = self.value(part.ref, there.ref)
-            return self.synthetic(torch.unsqueeze, "unsqueeze", (value, 0), (Size(0, 1), *value.shape))
+            return self.synthetic(torch.unsqueeze, (value, 0), (Size(0, 1), *value.shape))
         segment = part.moments[0].segment
         draft, counts = self.drafts[segment], self.counts(segment)
         first, last = zip(part.steps, there.steps, strict=True)
@@ -524,16 +526,37 @@ class _Unifier:
         value = sources[0]
         if len(sources) > 1:
             shape = (value.shape[0], Size(0, len(sources)), *value.shape[1:])
-            value = self.synthetic(torch.stack, "stack", (sources, 1), shape)
+            value = self.synthetic(torch.stack, (sources, 1), shape)
         if (start, stop, step) != (0, None, None):
             index = slice(start, stop, step)
-            value = self.synthetic(torch.Tensor.__getitem__, "getitem", (value, index), (length, *value.shape[1:]))
+            value = self.synthetic(torch.Tensor.__getitem__, (value, index), (length, *value.shape[1:]))
         if len(sources) > 1:
             times = dataclasses.replace(
                 length, factor=length.factor * len(sources), offset=length.offset * len(sources)
             )
-            value = self.synthetic(torch.flatten, "flatten", (value, 0, 1), (times, *value.shape[2:]))
-        return value if part.stride > 0 else self.synthetic(torch.flip, "flip", (value, [0]), value.shape)
+            value = self.synthetic(torch.flatten, (value, 0, 1), (times, *value.shape[2:]))
+        return value if part.stride > 0 else self.synthetic(torch.flip, (value, [0]), value.shape)
+
+
+def _normal_form(entry: Entry, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The operation and its arguments by name; of a function that is no known operation, as it is called.
+
+    **Raises:** `UnsupportedOptionError` for a form that an operation does not take.
+    """
+    if entry.converter is not None:
+        kind = entry.converter.kind
+        if isinstance(entry.converter, NeuronConverter):
+            return kind.__name__, {"input": args[0]}
+        bound = inspect.signature(kind.forward).bind(None, *args, **kwargs).arguments
+        return kind.__name__, dict(list(bound.items())[1:])
+    try:
+        return bind(entry.target, args, kwargs)
+    except LookupError:
+        return entry.kind[0], {**{str(place): each for place, each in enumerate(args)}, **kwargs}
+    except TypeError as error:
+        raise UnsupportedOptionError(
+            f"{function_name(entry.target)} cannot be converted in this form: {error}\n  {entry.line}", path=entry.path
+        ) from error
 
 
 def _batch_axis(shape: tuple[Size, ...]) -> int | None:
@@ -803,7 +826,9 @@ class _LoopDraft:
         result = unifier.new(ref, there)
         number = unifier.steps(*numbers)
         options = {"dtype": result.dtype}
-        self.calls.append(Call("full", torch.full, (result.shape, number), options, (result,), line=self.line(value)))
+        args = (result.shape, number)
+        op, arguments = bind(torch.full, args, options)
+        self.calls.append(Call(op, torch.full, args, options, arguments, (result,), line=self.line(value)))
         return result
 
     def read(self, position: int) -> Value:
@@ -816,8 +841,11 @@ class _LoopDraft:
         if rest or entry.no_grad:
             result = self.unifier.new(*self.entries(position).results()[0])
             args = (value, rest) if rest else (value,)
-            op, function = ("getitem", torch.Tensor.__getitem__) if rest else ("clone", torch.clone)
-            self.calls.append(Call(op, function, args, {}, (result,), line=entry.line, no_grad=entry.no_grad))
+            function: Callable[..., Any] = torch.Tensor.__getitem__ if rest else torch.clone
+            op, arguments = bind(function, args, {})
+            self.calls.append(
+                Call(op, function, args, {}, arguments, (result,), line=entry.line, no_grad=entry.no_grad)
+            )
             return result
         return value
 
