@@ -234,6 +234,7 @@ def test_keys_may_be_given_step_by_step(getkey, run):
 
 
 @pytest.mark.parametrize("name", ["chain", "feedback_through_a_layer", "dropout", "repeated_beside_varying_input"])
+@pytest.mark.full
 def test_the_first_steps_have_no_gradient_when_they_are_burned_in(x64, getkey, name):
     case = CASES[name](getkey, 7)
     states = first_states(case)
