@@ -30,9 +30,8 @@ from snnax.serialisation import CheckpointError, Checkpoints, load, read_metadat
 from snnax.serialisation._structure import class_name
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Off: runs are compared to the bit with those of other processes, which are optimised."""
+# Runs are compared to the bit with those of other processes, which are optimised.
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 class Pair(NamedTuple):
@@ -672,6 +671,7 @@ checkpoints.save(6, train(run, 3))
 """
 
 
+@pytest.mark.full
 def test_training_goes_on_bit_for_bit_in_a_new_process(tmp_path):
     names: dict[str, Any] = {"__name__": "script"}
     exec(TRAINING, names)
@@ -739,6 +739,7 @@ assert not load(sys.argv[1], zeros)["nowhere"].committed
 """
 
 
+@pytest.mark.full
 def test_arrays_come_back_to_the_devices_that_they_are_expected_on(tmp_path):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     command = [sys.executable, "-c", OVER_DEVICES, str(tmp_path / "tree.ckpt")]
@@ -746,6 +747,7 @@ def test_arrays_come_back_to_the_devices_that_they_are_expected_on(tmp_path):
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.full
 def test_a_process_that_is_killed_while_it_saves_leaves_a_checkpoint(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     like = {"values": np.zeros(2_000_000, int), "step": 0}
@@ -765,6 +767,7 @@ def test_a_process_that_is_killed_while_it_saves_leaves_a_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("as_module", [True, False])
+@pytest.mark.full
 def test_a_class_of_a_script_has_the_same_name_when_the_script_is_imported(tmp_path, as_module):
     (tmp_path / "training.py").write_text(
         "import equinox as eqx, sys\n"
