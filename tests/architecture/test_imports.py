@@ -46,7 +46,8 @@ FLOORS = (
     {"nodes", "data"},
     {"ops", "transfer"},
     {"ir"},
-    {"errors", "_optional"},
+    {"_optional"},
+    {"errors"},
 )
 OPTIONAL = {*FRAMEWORKS, "tonic", "nir"}
 
