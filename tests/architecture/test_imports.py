@@ -235,7 +235,11 @@ def test_a_circle_is_found():
         ("snnax", "from . import snn\nimport nir", "free of torch"),
         ("snnax.plot._raster", "from matplotlib.figure import Figure", "only snnax.plot._axes imports matplotlib"),
         ("snnax_interop.ir.program", "from ..lower import calls", "lower is no lower floor than ir"),
-        ("snnax_interop.loops.roll", "from ..frameworks import registry_for", "frameworks is no lower floor than loops"),
+        (
+            "snnax_interop.loops.roll",
+            "from ..frameworks import registry_for",
+            "frameworks is no lower floor than loops",
+        ),
         ("snnax_interop.trace.record", "from ..nowhere import a", "nowhere has no place in FLOORS"),
         ("snnax_interop.convert", "import snntorch as snn", "only snnax_interop.frameworks.snntorch"),
         ("snnax_interop.convert", "require('norse', 'norse')", "only snnax_interop.frameworks.norse"),

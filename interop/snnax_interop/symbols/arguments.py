@@ -9,7 +9,8 @@ import numpy as np
 from ..converters.neuron import NeuronConverter
 from ..errors import InteropError, LengthError
 from ..ir.regions import Call, Entries, StepNumber, Value
-from ..loops.roll import StepNumbers, moving_subscript
+from ..loops.body import StepNumbers
+from ..loops.subscripts import moving_subscript
 from ..trace.tape import Ref, function_name
 from .entries import CallInRuns, normal_form
 from .outside import Outside

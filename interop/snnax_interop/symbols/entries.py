@@ -6,7 +6,7 @@ from typing import Any
 
 from ..converters.neuron import NeuronConverter
 from ..errors import RecordingError, UnsupportedOptionError
-from ..loops.roll import outputs_of
+from ..loops.body import outputs_of
 from ..ops import base_name, bind, op_name
 from ..trace.tape import Entry, Ref, function_name
 

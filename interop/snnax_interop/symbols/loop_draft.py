@@ -9,8 +9,8 @@ import torch
 from ..errors import LengthError, RecordingError
 from ..ir.regions import Call, Carried, Invariant, Loop, Operand, Scanned, Value
 from ..ir.sizes import Size
-from ..loops import roll
-from ..loops.roll import BodyValue, is_same
+from ..loops import body as rolled
+from ..loops.body import BodyValue, is_same
 from ..ops import bind
 from ..trace.tape import Ref
 from .arguments import AbstractScope, unified_call
@@ -81,7 +81,7 @@ class LoopDraft(AbstractScope):
     def written_value(self, position: int) -> BodyValue:
         """What a write keeps."""
         argument = self.body.arguments[position][1]
-        if not isinstance(argument, roll.SameStep):
+        if not isinstance(argument, rolled.SameStep):
             raise RecordingError(
                 f"the loop writes a value that it does not compute\n  {self.body.entries[position].line}\n"
                 "Allowed: values of the same step"
@@ -91,7 +91,7 @@ class LoopDraft(AbstractScope):
     def written_target(self, position: int) -> tuple[Ref, Ref]:
         """The tensor that a write starts from, as given and at the other length."""
         here, there = (body.arguments[position][0] for body in (self.body, self.body_there))
-        if isinstance(here, roll.LoopCarried) and isinstance(there, roll.LoopCarried):
+        if isinstance(here, rolled.LoopCarried) and isinstance(there, rolled.LoopCarried):
             first, first_there = here.initials[0], there.initials[0]
             if isinstance(first, Ref) and isinstance(first_there, Ref):
                 return first, first_there
@@ -185,13 +185,13 @@ class LoopDraft(AbstractScope):
         surroundings = self.surroundings
         if type(here) is not type(there):
             raise RecordingError("a value comes from another place at another length. Allowed: the same at any length")
-        if isinstance(here, roll.SameStep):
+        if isinstance(here, rolled.SameStep):
             return self.value(here.value)
-        if isinstance(here, roll.LoopCarried):
+        if isinstance(here, rolled.LoopCarried):
             return self.carried(here, there)
-        if isinstance(here, roll.Invariant):
+        if isinstance(here, rolled.Invariant):
             return self.outside(surroundings.value(here.ref, there.ref))
-        if isinstance(here, roll.Scanned):
+        if isinstance(here, rolled.Scanned):
             return self.scanned(here, there)
         return self.scan(Scanned(surroundings.loops.sequence(here.refs, there.refs)))
 
@@ -199,7 +199,7 @@ class LoopDraft(AbstractScope):
         """A value of outside."""
         return self.add(Invariant(value), value.shape, value)
 
-    def scanned(self, here: roll.Scanned, there: roll.Scanned) -> Value:
+    def scanned(self, here: rolled.Scanned, there: rolled.Scanned) -> Value:
         surroundings = self.surroundings
         same = ("axis", "stride", "width")
         if any(getattr(here, name) != getattr(there, name) for name in same):
@@ -221,7 +221,7 @@ class LoopDraft(AbstractScope):
         kept = () if operand.width is None else (Size(0, operand.width),)
         return self.add(operand, (*before, *kept, *behind), operand.sequence)
 
-    def carried(self, here: roll.LoopCarried, there: roll.LoopCarried) -> Value:
+    def carried(self, here: rolled.LoopCarried, there: rolled.LoopCarried) -> Value:
         """A value of as many steps ago as there are initial values: of the step before, and so on."""
         if here.value != there.value or len(here.initials) != len(there.initials):
             raise RecordingError("a step reads another value at another length. Allowed: the same at any length")
@@ -260,7 +260,7 @@ class LoopDraft(AbstractScope):
     def state_values(self, position: int) -> list[BodyValue]:
         """The state of a neuron after a step; a field that is the output as well is the output."""
         entry = self.body.entries[position]
-        values = roll.produced(entry, position)
+        values = rolled.produced(entry, position)
         return [values[ref.index] for ref in entry.state_out]
 
     def state(self, here: Any, there: Any) -> Value | None:

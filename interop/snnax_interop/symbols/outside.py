@@ -9,7 +9,7 @@ import torch
 from ..errors import LengthError, RecordingError
 from ..ir.regions import Call, Constant, Value, values_in
 from ..ir.sizes import Size
-from ..loops.roll import is_same, outputs_of
+from ..loops.body import is_same, outputs_of
 from ..loops.run import Runs
 from ..ops import base_name, bind, op_name
 from ..trace.tape import Entry, Ref, refs

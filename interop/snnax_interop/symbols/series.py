@@ -9,8 +9,8 @@ import torch
 from ..errors import LengthError, RecordingError
 from ..ir.regions import Entries, Value
 from ..ir.sizes import Size
+from ..loops.body import BodyValue
 from ..loops.lists import Part, parts_of
-from ..loops.roll import BodyValue
 from ..trace.functional import setitem
 from ..trace.tape import Ref
 from .loop_draft import LoopDraft

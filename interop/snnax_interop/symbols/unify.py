@@ -11,8 +11,8 @@ from typing import Any
 from ..errors import RecordingError
 from ..ir.program import Program
 from ..ir.regions import Entries, Value
-from ..loops import roll
-from ..loops.roll import Body
+from ..loops import body as rolled
+from ..loops.body import Body
 from ..loops.run import Runs
 from ..trace.tape import Ref, refs
 from .arguments import AbstractScope, unified_call
@@ -150,12 +150,12 @@ def _read_by(body: Body) -> list[Ref]:
     arguments += [state for row in body.states for state in row or () if state is not None]
     arguments += [sliced for sliced, _ in body.reads.values()]
     for each in arguments:
-        if isinstance(each, roll.Invariant):
+        if isinstance(each, rolled.Invariant):
             found.append(each.ref)
-        elif isinstance(each, roll.Scanned):
+        elif isinstance(each, rolled.Scanned):
             found.append(each.base)
-        elif isinstance(each, roll.ScannedList):
+        elif isinstance(each, rolled.ScannedList):
             found += each.refs
-        elif isinstance(each, roll.LoopCarried):
+        elif isinstance(each, rolled.LoopCarried):
             found += refs(list(each.initials))
     return found
