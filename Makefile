@@ -3,13 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check clean
+# Bytecode is kept, and beside the environment: every worker of the tests imports everything, with annotations checked.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/bytecode
+
+.PHONY: demo quick test check clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/python examples/migrate_snntorch.py
 
+# What takes minutes; `make test` also runs what takes long or starts processes.
+quick: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -q -m "not full"
+
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n 2 -q
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -q
 
 check: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .

@@ -1,10 +1,52 @@
 """What every test may use; the strictness of JAX's own checks is set per folder."""
 
 import itertools
+import os
 import pathlib
+import shutil
+import tempfile
 
+import hypothesis
 import jax
 import pytest
+
+
+pytest_plugins = ["pytester", "tests.timing"]
+
+# The same examples in every run: what fails on one machine fails on all, and nothing is written to the disk.
+hypothesis.settings.register_profile("snnax", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("snnax")
+
+# Most of the time goes into compiling programs that run once. The older emitters of XLA take two thirds of that time.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+
+COMPILED_PROGRAMS = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What one process of a run has compiled, all load: workers are told the folder by the process that starts them."""
+    if hasattr(config, "workerinput"):
+        folder = config.workerinput["compiled_programs"]  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        folder = config.stash[COMPILED_PROGRAMS] = tempfile.mkdtemp(prefix="snnax-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder))
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    # For the same reason. See `optimised`.
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    node.workerinput["compiled_programs"] = node.config.stash[COMPILED_PROGRAMS]
+
+
+@pytest.fixture
+def optimised():
+    """Programs are compiled as they are for users: for tests that run them for long, or look at what was compiled."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture
@@ -21,11 +63,3 @@ def forget_compiled_programs():
     maps = pathlib.Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 10_000:
         jax.clear_caches()
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Most of the time goes into compiling programs that run once. A module that wants them fast overrides this."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

@@ -38,7 +38,7 @@ from .trace.caller_loop import outside_call
 from .trace.determinism import Kept, check_deterministic
 from .trace.example import Example, checked_inputs, repeated
 from .trace.isolation import preserved
-from .trace.recorder import run_once
+from .trace.record import run_once
 from .trace.tape import Tape
 from .verify.equivalence import record_double
 from .verify.on_example import verify

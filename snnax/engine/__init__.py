@@ -1,17 +1,17 @@
 """How a model runs over time."""
 
-from ._contract import (
-    AbstractContainer as AbstractContainer,
-    AbstractFunction as AbstractFunction,
-    AbstractLayer as AbstractLayer,
-    AbstractLinearLayer as AbstractLinearLayer,
-    AbstractSequenceLayer as AbstractSequenceLayer,
-)
 from ._layerwise import (
     checkpointed as checkpointed,
     layerwise as layerwise,
     parallel as parallel,
     walk as walk,
+)
+from ._nodes import (
+    AbstractContainer as AbstractContainer,
+    AbstractFunction as AbstractFunction,
+    AbstractLayer as AbstractLayer,
+    AbstractLinearLayer as AbstractLinearLayer,
+    AbstractSequenceLayer as AbstractSequenceLayer,
 )
 from ._recurrence import linear_recurrence as linear_recurrence
 from ._sequence import (

@@ -2,8 +2,12 @@
 
 A linear layer or convolution becomes one large matrix product or convolution over time instead of one small one per
 step, also inside nested containers and beside feedback loops; what reads only `Repeat` inputs is computed once.
+
+`_Run` goes through the strongly connected components of a container: a node alone is computed for the whole sequence,
+by the `Plan`; the nodes of a `_Cycle`, and layers that know nothing better, are scanned over time.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -14,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ._chunked import scan_chunks
-from ._contract import (
+from ._nodes import (
     AbstractContainer,
     AbstractFunction,
     AbstractLayer,
@@ -33,7 +37,7 @@ from ._sequence import (
     zeroed,
 )
 from ._step import apply, node_outputs, remember
-from ._wiring import Previous, Source, State, Wiring, origin
+from ._wiring import Previous, Source, State, origin
 
 
 Method = Literal["sequential", "parallel", "checkpointed"]
@@ -174,110 +178,159 @@ def _needs_whole_sequence(node: Any) -> bool:
     return isinstance(node, AbstractSequenceLayer) and node.needs_whole_sequence
 
 
-def _run(model: AbstractContainer, states: Any, values: dict[str, Any], keys: Any, plan: Plan):
-    wiring = model.wiring
-    nodes = model.named_nodes
-    before = model.unpack_states(states)
-    after: dict[str, Any] = {}
-    trajectories: dict[State, Any] = {}
-    index = {name: position for position, (name, _) in enumerate(wiring.sources)}
-    sources = dict(wiring.sources)
+def _run(model: AbstractContainer, states: Any, inputs: dict[str, Any], keys: Any, plan: Plan) -> tuple[Any, list[Any]]:
+    """A container over a whole sequence: the states after it, and the output sequences as `node_outputs` lists them."""
+    run = _Run(model, model.unpack_states(states), inputs, keys, plan)
+    for component in model.wiring.components:
+        run.compute(component)
+    return model.pack_states(run.final_states()), node_outputs(model.wiring, run.sequences, run.read)
 
-    def read(source: Source) -> Any:
-        if isinstance(source, Previous):
-            return _shifted(before[str(source)], read(source.source), plan.mask)
-        return trajectories[source] if isinstance(source, State) else values[source]
 
-    def node_keys(name: str) -> Any:
-        return None if keys is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, index[name])
+class _Run:
+    """How far a container is computed.
 
-    def read_sum(name: str) -> Any:
-        args = tuple(map(read, sources[name]))
-        return args[0] if len(args) == 1 else _map_over_time(_identity, args, None, plan.num_steps)
+    Components come in execution order, so that everything one reads from outside of itself is already there:
+    `sequences` has the inputs of the container and, of all nodes computed so far, the outputs and those state fields
+    that are read over time. `after` has the states after the last step, by node and by delayed edge.
+    """
 
-    for component in wiring.components:
+    def __init__(self, model: AbstractContainer, before: dict[str, Any], inputs: dict[str, Any], keys: Any, plan: Plan):
+        self.wiring, self.nodes = model.wiring, model.named_nodes
+        self.sources = dict(model.wiring.sources)
+        self.before, self.keys, self.plan = before, keys, plan
+        self.sequences: dict[Source, Any] = {**inputs}
+        self.after: dict[str, Any] = {}
+
+    def compute(self, component: tuple[str, ...]) -> None:
+        """Compute the nodes of one component: together step by step if they are a cycle, else the one that it is."""
         name = component[0]
-        node = nodes[name]
-        if wiring.is_cycle(component):
-            _scan_cycle(wiring, component, nodes, before, after, values, trajectories, read, node_keys, plan)
-        elif isinstance(node, AbstractLayer):
-            method = plan.method(name, node)
-            if method == "parallel":
-                assert isinstance(node, AbstractLinearLayer)
-                states_over_time, values[name] = node.apply_parallel(before[name], as_sequence(read_sum(name)))
-                after[name] = _last(before[name], states_over_time, None)
-                fields = wiring.fields[name]
-                trajectories.update({State(name, field): getattr(states_over_time, field) for field in fields})
-            elif isinstance(node, AbstractSequenceLayer) and not wiring.fields[name] and method == "sequential":
-                xs = as_sequence(read_sum(name))
-                after[name], values[name] = node.apply_sequence(before[name], xs, keys=node_keys(name), mask=plan.mask)
+        if len(component) > 1:
+            self._scan(component)
+            return
+        with jax.named_scope(name):
+            node = self.nodes[name]
+            if self.wiring.is_cycle(component):
+                self._scan(component)
+            elif isinstance(node, AbstractLayer):
+                self._run_layer(name, node)
+            elif isinstance(node, AbstractContainer):
+                self._run_container(name, node)
             else:
-                # A layer with state is a cycle of one node: it reads its own past.
-                _scan_cycle(wiring, component, nodes, before, after, values, trajectories, read, node_keys, plan)
-        elif isinstance(node, AbstractContainer):
-            args = (read_sum(name),) if len(node.wiring.inputs) == 1 else tuple(map(read, sources[name]))
-            inputs = dict(zip(node.wiring.inputs, args, strict=True))
-            after[name], outs = _run(node, before[name], inputs, node_keys(name), plan.inside(name))
-            values[name] = as_sequences(outs[-1]) if node.wiring.several else outs[-1]
+                args = tuple(map(self.read, self.sources[name]))
+                self.sequences[name] = _map_over_time(node, args, self._keys_of(name), self.plan.num_steps)
+
+    def final_states(self) -> dict[str, Any]:
+        """The states after the last step, also of the delayed edges that are in no cycle."""
+        for edge in self.wiring.previous:
+            if str(edge) not in self.after:
+                self.after[str(edge)] = _last(self.before[str(edge)], self.read(edge.source), self.plan.mask)
+        return self.after
+
+    def read(self, source: Source) -> Any:
+        """A source as a sequence."""
+        if isinstance(source, Previous):
+            return _shifted(self.before[str(source)], self.read(source.source), self.plan.mask)
+        return self.sequences[source]
+
+    def _read_sum(self, name: str) -> Any:
+        args = tuple(map(self.read, self.sources[name]))
+        return args[0] if len(args) == 1 else _map_over_time(_identity, args, None, self.plan.num_steps)
+
+    def _keys_of(self, name: str) -> Any:
+        index = list(self.sources).index(name)
+        return None if self.keys is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(self.keys, index)
+
+    def _run_layer(self, name: str, layer: AbstractLayer) -> None:
+        method, fields = self.plan.method(name, layer), self.wiring.fields[name]
+        if method == "parallel":
+            assert isinstance(layer, AbstractLinearLayer)
+            states, outs = layer.apply_parallel(self.before[name], as_sequence(self._read_sum(name)))
+            self.after[name], self.sequences[name] = _last(self.before[name], states, None), outs
+            self.sequences.update({State(name, field): getattr(states, field) for field in fields})
+        elif isinstance(layer, AbstractSequenceLayer) and not fields and method == "sequential":
+            xs, keys = as_sequence(self._read_sum(name)), self._keys_of(name)
+            self.after[name], self.sequences[name] = layer.apply_sequence(
+                self.before[name], xs, keys=keys, mask=self.plan.mask
+            )
         else:
-            values[name] = _map_over_time(node, tuple(map(read, sources[name])), node_keys(name), plan.num_steps)
-    for edge in wiring.previous:
-        if str(edge) not in after:
-            after[str(edge)] = _last(before[str(edge)], read(edge.source), plan.mask)
-    return model.pack_states(after), node_outputs(wiring, values, read)
+            # A layer with state is a cycle of one node: it reads its own past.
+            self._scan((name,))
+
+    def _run_container(self, name: str, container: AbstractContainer) -> None:
+        names = container.wiring.inputs
+        args = (self._read_sum(name),) if len(names) == 1 else tuple(map(self.read, self.sources[name]))
+        inputs = dict(zip(names, args, strict=True))
+        self.after[name], outs = _run(container, self.before[name], inputs, self._keys_of(name), self.plan.inside(name))
+        self.sequences[name] = as_sequences(outs[-1]) if container.wiring.several else outs[-1]
+
+    def _scan(self, component: tuple[str, ...]) -> None:
+        """Step the nodes of one component through time."""
+        members = set(component)
+        reads = {name: sources for name, sources in self.wiring.sources if name in members}
+        read = dict.fromkeys(source for sources in reads.values() for source in sources)
+        outside = {source: self.read(source) for source in read if origin(source) not in members}
+        varying = {source: value for source, value in outside.items() if not isinstance(value, Repeat)}
+        cycle = _Cycle(
+            nodes={name: self.nodes[name] for name in reads},
+            reads=reads,
+            delayed=tuple(edge for edge in self.wiring.previous if edge in read and origin(edge) in members),
+            fields={name: self.wiring.fields[name] for name in reads},
+            constant={source: value.value for source, value in outside.items() if isinstance(value, Repeat)},
+            varying=tuple(varying),
+        )
+        carry = {name: self.before.get(name) for name in reads}
+        carry |= {str(edge): self.before[str(edge)] for edge in cycle.delayed}
+        sequences = tuple(varying.values()), {name: self._keys_of(name) for name in component}, self.plan.mask
+        checkpointed = any(self.plan.method(name, node) == "checkpointed" for name, node in cycle.nodes.items())
+        final, found = cycle.scan(carry, sequences, self.plan.num_steps, checkpointed)
+        self.after.update(final)
+        self.sequences.update(zip(cycle.found, found, strict=True))
 
 
-def _scan_cycle(
-    wiring: Wiring, component, nodes, before, after, values, trajectories, read, node_keys, plan: Plan
-) -> None:
-    """Step the nodes of one component through time; everything they read from outside is already a sequence."""
-    members = set(component)
-    reads = [(name, sources) for name, sources in wiring.sources if name in members]
-    inside = {source for _, sources in reads for source in sources if origin(source) in members}
-    outside = dict.fromkeys(s for _, sources in reads for s in sources if s not in inside)
-    external = {source: read(source) for source in outside}
-    constant = {source: value.value for source, value in external.items() if isinstance(value, Repeat)}
-    varying = {source: value for source, value in external.items() if not isinstance(value, Repeat)}
-    delayed = [edge for edge in wiring.previous if edge in inside]
-    carry = {name: before.get(name) for name, _ in reads} | {str(edge): before[str(edge)] for edge in delayed}
-    keys = {name: node_keys(name) for name in component}
+@dataclasses.dataclass(frozen=True)
+class _Cycle:
+    """Nodes that depend on each other's past, or one that depends on its own, and how they take a time step together.
 
-    def body(carry, inputs):
-        sequences, step_key, counts = inputs
-        sequences = dict(zip(varying, sequences, strict=True))
+    **Arguments:** `nodes`: in execution order; `reads`: the sources of each; `delayed`: the sources among them that
+    are one step late within the cycle; `fields`: the state fields that are read of each. Sources from outside are
+    `constant`, with their values, or `varying`: these come with each step.
+    """
+
+    nodes: Mapping[str, Any]
+    reads: Mapping[str, tuple[Source, ...]]
+    delayed: tuple[Previous, ...]
+    fields: Mapping[str, tuple[str, ...]]
+    constant: Mapping[Source, Any]
+    varying: tuple[Source, ...]
+
+    @property
+    def found(self) -> tuple[Source, ...]:
+        """What a step finds: the outputs of all nodes, and their fields that are read."""
+        return (*self.nodes, *(State(name, field) for name in self.nodes for field in self.fields[name]))
+
+    def scan(self, carry: dict[str, Any], sequences: Any, num_steps: int, checkpointed: bool) -> tuple[Any, Any]:
+        """All time steps: the states after the last one, and what `found` lists as sequences."""
+        if not checkpointed:
+            return jax.lax.scan(self.step, carry, sequences, length=num_steps)
+        chunk = lambda carry, piece, steps: jax.lax.scan(self.step, carry, piece, length=steps)  # noqa: E731
+        return scan_chunks(chunk, carry, sequences, num_steps, None)
+
+    def step(self, carry: dict[str, Any], inputs: Any) -> tuple[dict[str, Any], tuple[Any, ...]]:
+        """One time step: states by node and delayed edge -> these after it, and what `found` lists."""
+        varying, keys, counts = inputs
+        now = {**self.constant, **dict(zip(self.varying, varying, strict=True))}
+        now |= {edge: carry[str(edge)] for edge in self.delayed}
         new: dict[str, Any] = {}
-        outputs: dict[str, Any] = {}
-
-        def read_step(source):
-            if source in constant:
-                return constant[source]
-            if source in sequences:
-                return sequences[source]
-            if isinstance(source, Previous):
-                return carry[str(source)]
-            return getattr(new[source.node], source.field) if isinstance(source, State) else outputs[source]
-
-        for name, sources in reads:
-            args = tuple(map(read_step, sources))
-            new[name], outputs[name] = apply(nodes[name], carry[name], args, step_key[name], counts)
-        for edge in delayed:
+        for name, node in self.nodes.items():
+            args = tuple(now[source] for source in self.reads[name])
+            # The loop of a node alone has its name already.
+            with jax.named_scope(name) if len(self.nodes) > 1 else contextlib.nullcontext():
+                new[name], now[name] = apply(node, carry[name], args, keys[name], counts)
+            now |= {State(name, field): getattr(new[name], field) for field in self.fields[name]}
+        for edge in self.delayed:
             late = carry[str(edge)]
-            new[str(edge)] = keep(counts, remember(late, read_step(edge.source)), late)
-        fields = {name: {field: getattr(new[name], field) for field in wiring.fields[name]} for name in component}
-        return new, (outputs, fields)
-
-    sequences = (tuple(varying.values()), keys, plan.mask)
-    if any(plan.method(name, nodes[name]) == "checkpointed" for name in component):
-
-        def chunk(carry, sequences, steps):
-            return jax.lax.scan(body, carry, sequences, length=steps)
-
-        final, (outputs, fields) = scan_chunks(chunk, carry, sequences, plan.num_steps, None)
-    else:
-        final, (outputs, fields) = jax.lax.scan(body, carry, sequences, length=plan.num_steps)
-    after.update(final)
-    values.update(outputs)
-    trajectories.update({State(name, field): x for name in fields for field, x in fields[name].items()})
+            new[str(edge)] = keep(counts, remember(late, now[edge.source]), late)
+        return new, tuple(now[source] for source in self.found)
 
 
 def _map_over_time(node: Any, args: tuple[Any, ...], keys: Any, num_steps: int) -> Any:

@@ -1,14 +1,14 @@
 """One time step of a container, and the states before the first."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ._contract import (
+from ._nodes import (
     AbstractContainer,
     AbstractFunction,
     AbstractLayer,
@@ -56,7 +56,9 @@ def step(model: AbstractContainer, states: Any, x: Any, key: Any = None, counts:
     nodes = model.named_nodes
     for index, (name, sources) in enumerate(wiring.sources):
         node_key = None if key is None else jax.random.fold_in(key, index)
-        after[name], values[name] = apply(nodes[name], before.get(name), tuple(map(read, sources)), node_key, counts)
+        args = tuple(map(read, sources))
+        with jax.named_scope(name):
+            after[name], values[name] = apply(nodes[name], before.get(name), args, node_key, counts)
     for edge in wiring.previous:
         late = before[str(edge)]
         after[str(edge)] = keep(counts, remember(late, read(edge.source)), late)
@@ -81,7 +83,7 @@ def remember(before: Any, value: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.asarray(b, a.dtype), before, value)
 
 
-def node_outputs(wiring: Wiring, values: dict[str, Any], read: Callable[[Source], Any]) -> list[Any]:
+def node_outputs(wiring: Wiring, values: Mapping[Any, Any], read: Callable[[Source], Any]) -> list[Any]:
     """The output of every node in execution order; the network's own is last."""
     outputs = tuple(map(read, wiring.outputs))
     outs = [values[name] for name, _ in wiring.sources]

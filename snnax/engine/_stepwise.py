@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from ._contract import AbstractContainer
+from ._nodes import AbstractContainer
 from ._sequence import as_sequence, input_sequences, step_keys, step_mask, zeroed
 from ._step import step
 

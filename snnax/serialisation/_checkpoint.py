@@ -9,9 +9,10 @@ from ._archive import ADVICE, HEADER, ArchiveReader, write_archive
 from ._error import CheckpointError
 from ._leaf import NUMBERS, LeafSpec, decode, decode_number, encode, leaf_spec, stored_dtype
 from ._structure import Difference, first_difference, outline
+from ._upgrade import from_version_1
 
 
-FORMAT, VERSION = "snnax checkpoint", 1
+FORMAT, VERSION = "snnax checkpoint", 2
 File = str | os.PathLike[str]
 
 
@@ -75,12 +76,16 @@ def load(path: File, like: Any) -> Any:
 
     **Raises:** `CheckpointError` where the file is damaged, where it is no checkpoint, and where `like` differs from
     what was saved in anything but values. Nothing is cast, dropped or filled in. `FileNotFoundError` without a file.
+
+    Files of earlier versions of the format are read as well.
     """
     with ArchiveReader(path) as archive:
         header = _read_header(archive)
-        records = _read_records(header, path)
+        structure, records = header["structure"], _read_records(header, path)
+        if header["version"] == 1:
+            structure, records = _upgraded(structure, records, path)
         parts, leaves = outline(like)
-        found = header["structure"], {name: spec for name, (spec, _) in records.items()}
+        found = structure, {name: spec for name, (spec, _) in records.items()}
         expected = dict(parts), {name: spec for name, spec, _ in leaves}
         difference = first_difference(found, expected)
         if difference is not None:
@@ -109,9 +114,10 @@ def _read_header(archive):
             f"found a member {HEADER!r} of something else, expected a file that snnax.serialisation.save wrote",
             file=archive.file,
         )
-    if header.get("version") != VERSION:
+    if header.get("version") not in (1, VERSION):
         raise CheckpointError(
-            f"found format version {header.get('version')!r}, expected {VERSION}; use the snnax version that wrote it",
+            f"found format version {header.get('version')!r}, expected at most {VERSION}; "
+            "use the snnax version that wrote it",
             file=archive.file,
         )
     structure = header.get("structure")
@@ -135,6 +141,13 @@ def _read_records(header, path):
             raise CheckpointError(message, file=path) from error
         records[name] = spec, record
     return records
+
+
+def _upgraded(structure, records, path):
+    try:
+        return from_version_1(structure, records)
+    except ValueError as error:
+        raise CheckpointError(f"found a malformed member {HEADER!r} ({error}); {ADVICE}", file=path) from error
 
 
 def _read_leaf(archive, name, like, spec, record):

@@ -21,6 +21,7 @@ from ._leaf import LeafSpec, leaf_spec
 
 Parts = tuple[dict[str, str], dict[str, LeafSpec]]
 MISSING = object()
+LIBRARY = __name__.partition(".")[0]
 
 
 def outline(tree: Any) -> tuple[list[tuple[str, str]], list[tuple[str, LeafSpec, Any]]]:
@@ -105,8 +106,9 @@ def describe(value: Any) -> str:
 def class_name(value: Any) -> str:
     """The public name of a class or function: that of its module without private files, `snnax.snn.LIF`.
 
-    A module that moves to another private file keeps its checkpoints. What a script defines has the name that it has
-    when the script is imported.
+    A module that moves to another private file keeps its checkpoints, and so does one of this library that moves to
+    another folder below `snnax.snn`, where all public names are. What a script defines has the name that it has when
+    the script is imported.
     """
     name = getattr(value, "__qualname__", None) or value.__name__
     module = getattr(value, "__module__", None) or ""
@@ -115,6 +117,8 @@ def class_name(value: Any) -> str:
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name if spec is not None else Path(file).stem if file is not None else module
     public = [part for part in module.split(".") if not part.startswith("_") or part == "__main__"]
+    if public[:1] == [LIBRARY]:
+        public = public[:2]
     builtin = isinstance(value, type) and module == "builtins"
     return name if builtin else ".".join([*public, name])
 

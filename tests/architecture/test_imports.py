@@ -1,10 +1,11 @@
 """Who may import whom, read from the source of every file, and what an import really loads, seen in a new process."""
 
 import ast
+import graphlib
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*ROOT.glob("snnax/**/*.py"), *ROOT.glob("interop/snnax_interop/**/*.py")])
-# The folders of snnax, and which others each may import.
-LAYERS = {
+# The folders of snnax, and which others each may import: by their public names, never a private file of theirs.
+_BELOW_SNN = {"surrogate", "engine"}
+FOLDERS = {
     "surrogate": set(),
     "engine": set(),
-    "snn": {"surrogate", "engine"},
+    "snn.parts": _BELOW_SNN,
+    "snn.neurons": {*_BELOW_SNN, "snn.parts"},
+    "snn.layers": {*_BELOW_SNN, "snn.parts", "snn.neurons"},
+    "snn.containers": {*_BELOW_SNN, "snn.parts", "snn.neurons", "snn.layers"},
+    "snn": {*_BELOW_SNN, "snn.parts", "snn.neurons", "snn.layers", "snn.containers"},
     "encoding": set(),
     "losses": set(),
     "metrics": set(),
@@ -26,8 +32,23 @@ LAYERS = {
     "plot": set(),
 }
 # Imported by interop/snnax_interop/frameworks/<name>.py or files in a folder <name>, and nowhere else.
-FOLDERS = {path.stem for path in ROOT.glob("interop/snnax_interop/frameworks/*") if not path.stem.startswith("_")}
-FRAMEWORKS = FOLDERS - {"pytorch", "snntorch_releases"} | {"sinabs"}
+_FILES = {path.stem for path in ROOT.glob("interop/snnax_interop/frameworks/*") if not path.stem.startswith("_")}
+FRAMEWORKS = _FILES - {"pytorch", "snntorch_releases"} | {"sinabs"}
+# The folders of the bridge, floor by floor from the top; imports go to lower floors, or stay in the folder.
+FLOORS = (
+    {"convert", "_progress"},
+    {"lower"},
+    {"symbols", "verify", "checkpoint"},
+    {"loops", "frameworks"},
+    {"trace"},
+    {"converters"},
+    {"runtime"},
+    {"nodes", "data"},
+    {"ops", "transfer"},
+    {"ir"},
+    {"_optional"},
+    {"errors"},
+)
 OPTIONAL = {*FRAMEWORKS, "tonic", "nir"}
 
 
@@ -59,19 +80,53 @@ def forbidden(module: str, target: str) -> str | None:
     if top in FRAMEWORKS and module != home and not module.startswith(f"{home}."):
         return f"only snnax_interop.frameworks.{top} imports {top}"
     if module.split(".")[0] == "snnax_interop":
+        if top == "snnax_interop":
+            return upward(module, below)
         private = top == "snnax" and any(part.startswith("_") and not part.startswith("__") for part in below)
         return "the bridge uses public names of snnax only" if private else None
     if top in {"torch", "snnax_interop", *OPTIONAL}:
         return "the core is free of torch and of the bridge"
     if top == "matplotlib" and module != "snnax.plot._axes":
         return "only snnax.plot._axes imports matplotlib"
-    layer = ".".join(module.split(".")[1:2])
-    if top != "snnax" or not layer:
+    folder, _ = home_of(module)
+    if top != "snnax" or not folder:
         return None
-    if layer not in LAYERS:
-        return f"snnax.{layer} has no place in LAYERS of this test"
-    allowed = {layer, *LAYERS[layer]}
-    return None if below and below[0] in allowed else f"snnax.{layer} may import {sorted(allowed)} of snnax only"
+    if folder not in FOLDERS:
+        return f"snnax.{folder} has no place in FOLDERS of this test"
+    allowed = {folder, *FOLDERS[folder]}
+    if folder_of(target) not in allowed:
+        return f"snnax.{folder} may import {sorted(allowed)} of snnax only"
+    other, file = home_of(target)
+    return f"{file} is a private file of snnax.{other}" if file and other != folder else None
+
+
+def upward(module: str, below: list[str]) -> str | None:
+    """Why a file of the bridge must not import another one, or None."""
+    room = (module.split(".")[1:] or [""])[0]
+    if not room or not below or below[0] == room:
+        return None
+    floors = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
+    if room not in floors or below[0] not in floors:
+        return f"{room if room not in floors else below[0]} has no place in FLOORS of this test"
+    if floors[below[0]] > floors[room]:
+        return None
+    return f"imports go down: {below[0]} is no lower floor than {room}"
+
+
+def home_of(module: str) -> tuple[str, str]:
+    """The folder below snnax that holds a file, and the name of the file if it is a private one."""
+    parts = module.split(".")[1:]
+    for place, part in enumerate(parts):
+        if part.startswith("_") and not part.startswith("__"):
+            return ".".join(parts[:place]), part
+    return ".".join(parts), ""
+
+
+def folder_of(target: str) -> str | None:
+    """The folder of FOLDERS that something imported is in."""
+    parts = target.split(".")[1:]
+    prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((prefix for prefix in prefixes if prefix in FOLDERS), None)
 
 
 def violations(source: str, module: str, is_package: bool = False) -> list[str]:
@@ -99,9 +154,60 @@ def test_a_file_keeps_to_the_rules(path):
 
 def test_the_files_are_found():
     names = {module_name(path) for path in FILES}
-    assert {"snnax", "snnax.snn._lif", "snnax.engine", "snnax_interop", "snnax_interop.errors"} <= names
-    assert {name.split(".")[1] for name in names if name.startswith("snnax.")} == set(LAYERS)
+    assert {"snnax", "snnax.snn.neurons._lif", "snnax.engine", "snnax_interop", "snnax_interop.errors"} <= names
     assert {"snntorch", "norse", "spikingjelly", "sinabs"} <= FRAMEWORKS
+    assert {home_of(name)[0] for name in names if name.startswith("snnax.")} == set(FOLDERS)
+
+
+def files_imported(sources: Mapping[str, tuple[str, bool]]) -> dict[str, set[str]]:
+    """Which of the modules each imports, given their sources and whether they are packages."""
+    edges: dict[str, set[str]] = {}
+    for module, (source, is_package) in sources.items():
+        edges[module] = set()
+        for _, target in imported(ast.parse(source), module if is_package else module.rpartition(".")[0]):
+            while target not in sources and "." in target:
+                target = target.rpartition(".")[0]
+            edges[module] |= {target} & set(sources)
+    return edges
+
+
+def circle(edges: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle; none where there is no circle."""
+    try:
+        graphlib.TopologicalSorter(edges).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_files_of_the_core_import_each_other_in_a_circle():
+    files = [path for path in FILES if "snnax_interop" not in path.parts]
+    edges = files_imported({module_name(path): (path.read_text(), path.name == "__init__.py") for path in files})
+    assert {"snnax.snn.parts", "snnax.snn.neurons._neuron"} <= edges["snnax.snn.neurons._lif"] | edges[
+        "snnax.snn.neurons._leaky"
+    ]
+    assert circle(edges) == []
+
+
+def test_no_files_of_the_bridge_import_each_other_in_a_circle():
+    files = [path for path in FILES if "snnax_interop" in path.parts]
+    edges = files_imported({module_name(path): (path.read_text(), path.name == "__init__.py") for path in files})
+    assert "snnax_interop.ir.regions" in edges["snnax_interop.symbols.unify"]
+    assert circle(edges) == []
+
+
+def test_a_circle_is_found():
+    sources = {
+        "a": ("from . import b", True),
+        "a.b": ("from .c import name", True),
+        "a.c": ("import math", True),
+        "a.b.c": ("from ..d import other", False),
+        "a.d": ("from .b import thing", False),
+    }
+    assert files_imported(sources) == {"a": {"a.b"}, "a.b": {"a.b.c"}, "a.c": set(), "a.b.c": {"a.d"}, "a.d": {"a.b"}}
+    assert set(circle(files_imported(sources))) == {"a.b", "a.b.c", "a.d"}
+    assert circle(files_imported({**sources, "a.d": ("", False)})) == []
+    assert circle(files_imported({"a": ("from . import name", True)})) == ["a", "a"]
 
 
 @pytest.mark.parametrize(
@@ -110,14 +216,31 @@ def test_the_files_are_found():
         ("snnax.surrogate._a", "from ..snn import LIF", "snnax.surrogate may import"),
         ("snnax.surrogate._a", "from .. import engine", "snnax.surrogate may import"),
         ("snnax.surrogate._a", "import snnax", "snnax.surrogate may import"),
-        ("snnax.engine._a", "import snnax.snn._lif", "snnax.engine may import"),
+        ("snnax.engine._a", "import snnax.snn.neurons._lif", "snnax.engine may import"),
         ("snnax.engine._a", "from ..surrogate import ATan", "snnax.engine may import"),
-        ("snnax.nowhere._a", "from ..snn import LIF", "no place in LAYERS"),
-        ("snnax.snn._a", "import torch.nn", "free of torch"),
-        ("snnax.snn._a", "from snnax_interop import from_torch", "free of torch"),
-        ("snnax.snn._a", "if TYPE_CHECKING:\n    import torch", "free of torch"),
+        ("snnax.nowhere._a", "from ..snn import LIF", "no place in FOLDERS"),
+        ("snnax.snn.nowhere._a", "from ..parts import Firing", "no place in FOLDERS"),
+        ("snnax.snn.parts._a", "from ..neurons import LIF", "snnax.snn.parts may import"),
+        ("snnax.snn.parts._a", "from ... import snn", "snnax.snn.parts may import"),
+        ("snnax.snn.neurons._a", "from ..layers import Recurrent", "snnax.snn.neurons may import"),
+        ("snnax.snn.neurons._a", "from .. import LIF", "snnax.snn.neurons may import"),
+        ("snnax.snn.layers._a", "from ..containers import Sequential", "snnax.snn.layers may import"),
+        ("snnax.snn.layers._a", "import snnax.snn.containers._graph", "snnax.snn.layers may import"),
+        ("snnax.snn.containers._a", "from ...losses import mse_count", "snnax.snn.containers may import"),
+        ("snnax.snn.neurons._a", "from ..parts._firing import Firing", "_firing is a private file of snnax.snn.parts"),
+        ("snnax.initialisation._a", "from ..engine._step import step", "_step is a private file of snnax.engine"),
+        ("snnax.snn.neurons._a", "import torch.nn", "free of torch"),
+        ("snnax.snn.neurons._a", "from snnax_interop import from_torch", "free of torch"),
+        ("snnax.snn.neurons._a", "if TYPE_CHECKING:\n    import torch", "free of torch"),
         ("snnax", "from . import snn\nimport nir", "free of torch"),
         ("snnax.plot._raster", "from matplotlib.figure import Figure", "only snnax.plot._axes imports matplotlib"),
+        ("snnax_interop.ir.program", "from ..lower import calls", "lower is no lower floor than ir"),
+        (
+            "snnax_interop.loops.roll",
+            "from ..frameworks import registry_for",
+            "frameworks is no lower floor than loops",
+        ),
+        ("snnax_interop.trace.record", "from ..nowhere import a", "nowhere has no place in FLOORS"),
         ("snnax_interop.convert", "import snntorch as snn", "only snnax_interop.frameworks.snntorch"),
         ("snnax_interop.convert", "require('norse', 'norse')", "only snnax_interop.frameworks.norse"),
         ("snnax_interop.convert", "importlib.import_module('sinabs.layers')", "only snnax_interop.frameworks.sinabs"),
@@ -125,8 +248,12 @@ def test_the_files_are_found():
         ("snnax_interop.convert", "from snnax.engine._step import step", "public names"),
         ("snnax_interop.convert", "from __future__ import annotations", "blinds"),
         ("snnax_interop.convert", "def f():\n    import json", "inside the function f"),
-        ("snnax.snn._a", "class A:\n    async def f(self):\n        from . import _lif", "inside the function f"),
-        ("snnax.snn._a", "def f():\n    print(1)", "prints"),
+        (
+            "snnax.snn.neurons._a",
+            "class A:\n    async def f(self):\n        from . import _lif",
+            "inside the function f",
+        ),
+        ("snnax.snn.neurons._a", "def f():\n    print(1)", "prints"),
     ],
 )
 def test_a_file_that_breaks_a_rule_is_found(module, source, message):
@@ -138,7 +265,10 @@ def test_a_file_that_breaks_a_rule_is_found(module, source, message):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("snnax.snn._a", "from ..engine import step\nfrom ._lif import LIF\nimport jax"),
+        ("snnax.snn.neurons._a", "from ...engine import step\nfrom ._lif import LIF\nimport jax"),
+        ("snnax.snn.layers._a", "from ..parts import Firing\nfrom ..neurons import LIF\nfrom ... import engine"),
+        ("snnax.snn.containers._a", "from ..layers import Recurrent\nfrom ...surrogate import ATan"),
+        ("snnax.initialisation._a", "from .. import snn\nfrom ..snn import LIF"),
         ("snnax.engine._a", "from ._wiring import State\nfrom . import _step"),
         ("snnax", "from . import engine, snn"),
         ("snnax_interop.convert", "import torch\nfrom snnax import snn, __version__\nfrom .errors import InteropError"),

@@ -16,11 +16,6 @@ from .networks import linear
 from .test_engines import assert_equal_trees
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Off: memory is that of the optimised program."""
-
-
 def gradient_memory(run, num_steps, size=64):
     """Bytes that XLA plans beside arguments and results for the gradient of a loss on the last membrane."""
     keys = jax.random.split(jax.random.key(0))
@@ -38,6 +33,8 @@ def loss(run, states):
     return lambda model, xs: model(states, xs, engine=run)[0][-1].v.sum()
 
 
+@pytest.mark.full
+@pytest.mark.usefixtures("optimised")
 def test_memory_grows_with_the_square_root_of_time():
     steps = [256, 1024, 4096]
     plain = [gradient_memory(engine.layerwise, num_steps) for num_steps in steps]
@@ -47,6 +44,8 @@ def test_memory_grows_with_the_square_root_of_time():
     assert chunked[2] < plain[2] / 10
 
 
+@pytest.mark.full
+@pytest.mark.usefixtures("optimised")
 def test_a_prime_number_of_steps_takes_no_more_memory_than_its_neighbour():
     prime, even = gradient_memory(engine.checkpointed, 1021), gradient_memory(engine.checkpointed, 1024)
     # Cutting off the remainder copies the input once; the states are as many.
@@ -67,8 +66,9 @@ def test_any_chunk_gives_the_same(x64, getkey, chunk, num_steps):
         results = model(states, xs, engine=run)
         return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(results)), results
 
-    found = value(model, functools.partial(engine.checkpointed, chunk=chunk))
-    assert_equal_trees(found, value(model, engine.stepwise))
+    chunked = functools.partial(engine.checkpointed, chunk=chunk)
+    both = eqx.filter_jit(lambda model: (value(model, chunked), value(model, engine.stepwise)))
+    assert_equal_trees(*both(model))
 
 
 def test_a_chunk_of_no_steps_is_refused():

@@ -7,6 +7,9 @@ import sys
 import pytest
 
 
+pytestmark = pytest.mark.full
+
+
 PROGRAM = """
 import functools
 import sys

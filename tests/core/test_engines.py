@@ -1,5 +1,9 @@
 """Stepwise defines what a model computes; layerwise computes the same, with everything stateless out of the loop."""
 
+import functools
+import itertools
+from typing import Any, NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -60,31 +64,93 @@ def assert_equal_trees(found, expected):
         np.testing.assert_allclose(a, b, rtol=RTOL, atol=ATOL, err_msg=jax.tree_util.keystr(path))
 
 
+MASK = jnp.array([False, True, True, False, True, True, False])
+SHORT = [0, 1, 2]
+
+
+class Results(NamedTuple):
+    """What a network computes; by engine where it says `every`. The tests say what of it equals what."""
+
+    every: tuple[Any, ...]  # results and gradients of seven time steps
+    masked: dict[str, Any]  # results of seven time steps of which some do not count, by engine
+    counted: Any  # of those that do, stepwise
+    continued: Any  # results of three time steps and then four; None with dropout, of which each call has its own
+    whole: Any  # of these seven
+
+
+def built(name, num_steps):
+    """A case with the same parameters whatever the number of time steps."""
+    seeds = itertools.count()
+    return CASES[name](lambda: jax.random.key(next(seeds)), num_steps)
+
+
+@functools.cache
+def results(name) -> Results:
+    """One program: most of the time of these tests goes into compiling, of many small programs the most."""
+
+    with jax.enable_x64(True):
+        case = built(name, len(MASK))
+        xs, keys = counted(case)
+        broken = jax.tree.map(
+            lambda x: x if isinstance(x, Repeat) else jnp.where(MASK.reshape(-1, *(1,) * (x.ndim - 1)), x, jnp.nan),
+            case.xs,
+            is_leaf=lambda x: isinstance(x, Repeat),
+        )
+
+        @eqx.filter_jit
+        def program(model, states, case_xs, broken, xs, keys):
+            whole = continued = None
+            if "dropout" not in name:
+                early, late = split(case_xs, 3)
+                between, first = model(states, early)
+                after, second = model(between, late)
+                continued = after, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+                whole = model(states, case_xs)
+            counting = None if keys is None else keys[MASK]
+            return Results(
+                every=tuple(evaluate(run, model, states, case_xs, case.key) for run in ENGINES),
+                masked={run.__name__: model(states, broken, keys, engine=run, mask=MASK) for run in ENGINES},
+                counted=model(states, xs, counting, engine=engine.stepwise),
+                continued=continued,
+                whole=whole,
+            )
+
+        return jax.device_get(program(case.model, first_states(case), case.xs, broken, xs, keys))
+
+
+@functools.cache
+def short(name) -> tuple[Any, dict[int, tuple[Any, ...]]]:
+    """First states, and the results of every engine by the number of time steps."""
+    with jax.enable_x64(True):
+        case = built(name, SHORT[0])
+
+        @eqx.filter_jit
+        def program(model, states, xs):
+            return {n: tuple(model(states, x, case.key, engine=run) for run in ENGINES) for n, x in xs.items()}
+
+        states = first_states(case)
+        return jax.device_get((states, program(case.model, states, {n: built(name, n).xs for n in SHORT})))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_engines_agree_in_outputs_states_and_gradients(x64, getkey, name):
-    case = CASES[name](getkey, 7)
-    stepwise, *others = every(case.model, first_states(case), case.xs, case.key)
+def test_engines_agree_in_outputs_states_and_gradients(name):
+    stepwise, *others = results(name).every
     for found in others:
         assert_equal_trees(found, stepwise)
     (_, outs), gradients = stepwise
-    rasters = [out for out in jax.tree.leaves(outs) if jnp.all((out == 0) | (out == 1))]
+    rasters = [out for out in jax.tree.leaves(outs) if np.all((out == 0) | (out == 1))]
     assert all(raster.sum() > 0 for raster in rasters), "a silent layer"
     assert any(raster.sum() < raster.size for raster in rasters), "no spikes, or nothing else"
     for path, leaf in jax.tree.leaves_with_path(gradients):
-        assert jnp.any(leaf != 0), jax.tree_util.keystr(path)
+        assert np.any(leaf != 0), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("num_steps", [0, 1, 2])
+@pytest.mark.full
+@pytest.mark.parametrize("num_steps", SHORT)
 @pytest.mark.parametrize("name", CASES)
-def test_engines_agree_on_short_sequences(x64, getkey, name, num_steps):
-    case = CASES[name](getkey, num_steps)
-    states = first_states(case)
-
-    @eqx.filter_jit
-    def run(model, states, xs):
-        return tuple(model(states, xs, case.key, engine=run) for run in ENGINES)
-
-    stepwise, *others = run(case.model, states, case.xs)
+def test_engines_agree_on_short_sequences(name, num_steps):
+    states, runs = short(name)
+    stepwise, *others = runs[num_steps]
     for found in others:
         assert_equal_trees(found, stepwise)
     assert all(out.shape[0] == num_steps for out in jax.tree.leaves(stepwise[1]))
@@ -100,11 +166,8 @@ def test_gradients_agree_on_the_empty_sequence(x64, getkey, name):
         assert_equal_trees(found, stepwise)
 
 
-MASK = jnp.array([False, True, True, False, True, True, False])
-
-
 def counted(case):
-    """The steps that count of all inputs, and their keys."""
+    """The steps that count of all inputs, and the keys of all steps."""
     is_repeat = lambda x: isinstance(x, Repeat)  # noqa: E731
     pick = lambda x: Repeat(x.value, int(MASK.sum())) if is_repeat(x) else x[MASK]  # noqa: E731
     keys = None if case.key is None else jax.random.split(case.key, MASK.size)
@@ -113,24 +176,11 @@ def counted(case):
 
 @pytest.mark.parametrize("run", ENGINES)
 @pytest.mark.parametrize("name", CASES)
-def test_steps_that_do_not_count_leave_states_alone_and_outputs_zero(x64, getkey, name, run):
-    case = CASES[name](getkey, MASK.size)
-    xs, keys = counted(case)
-    broken = jax.tree.map(
-        lambda x: x if isinstance(x, Repeat) else jnp.where(MASK.reshape(-1, *(1,) * (x.ndim - 1)), x, jnp.nan),
-        case.xs,
-        is_leaf=lambda x: isinstance(x, Repeat),
-    )
-
-    @eqx.filter_jit
-    def runs(model, states):
-        found = model(states, broken, keys, engine=run, mask=MASK)
-        return found, model(states, xs, None if keys is None else keys[MASK], engine=engine.stepwise)
-
-    (states, outs), (expected_states, expected) = runs(case.model, first_states(case))
+def test_steps_that_do_not_count_leave_states_alone_and_outputs_zero(name, run):
+    (states, outs), (expected_states, expected) = results(name).masked[run.__name__], results(name).counted
     assert_equal_trees(states, expected_states)
-    assert_equal_trees(jax.tree.map(lambda x: x[MASK], outs), expected)
-    assert not any(jnp.any(x[~MASK]) for x in jax.tree.leaves(outs))
+    assert_equal_trees(jax.tree.map(lambda x: x[np.asarray(MASK)], outs), expected)
+    assert not any(np.any(x[~np.asarray(MASK)]) for x in jax.tree.leaves(outs))
 
 
 def test_gradients_do_not_see_steps_that_do_not_count(x64, getkey):
@@ -154,7 +204,7 @@ def test_samples_of_different_length_end_in_their_own_states(x64, getkey):
     xs = jnp.stack([case.xs, 2 * case.xs, 3 * case.xs])
     after, _ = jax.jit(jax.vmap(lambda xs, mask: case.model(states, xs, mask=mask)))(xs, masks)
     for sample, length in enumerate(lengths.tolist()):
-        alone, _ = case.model(states, xs[sample, :length])
+        alone, _ = eqx.filter_jit(case.model)(states, xs[sample, :length])
         assert_equal_trees(jax.tree.map(lambda x: x[sample], after), alone)  # noqa: B023
 
 
@@ -184,6 +234,7 @@ def test_keys_may_be_given_step_by_step(getkey, run):
 
 
 @pytest.mark.parametrize("name", ["chain", "feedback_through_a_layer", "dropout", "repeated_beside_varying_input"])
+@pytest.mark.full
 def test_the_first_steps_have_no_gradient_when_they_are_burned_in(x64, getkey, name):
     case = CASES[name](getkey, 7)
     states = first_states(case)
@@ -245,17 +296,8 @@ def split(xs, at):
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "dropout" not in name])
-def test_going_on_from_the_returned_states_equals_one_long_run(x64, getkey, name):
-    case = CASES[name](getkey, 7)
-
-    @eqx.filter_jit
-    def runs(model, states, xs):
-        early, late = split(xs, 3)
-        between, first = model(states, early)
-        after, second = model(between, late)
-        return (after, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)), model(states, xs)
-
-    assert_equal_trees(*runs(case.model, first_states(case), case.xs))
+def test_going_on_from_the_returned_states_equals_one_long_run(name):
+    assert_equal_trees(results(name).continued, results(name).whole)
 
 
 @pytest.mark.parametrize("run", ENGINES)
@@ -263,11 +305,13 @@ def test_going_on_from_the_returned_states_equals_one_long_run(x64, getkey, name
 def test_a_batch_is_what_its_samples_are(x64, getkey, name, run):
     cases = [CASES[name](getkey, 5) for _ in range(3)]
     model, states = cases[0].model, first_states(cases[0])
-    xs = jnp.stack([case.xs for case in cases])
-    _, together = eqx.filter_jit(jax.vmap(lambda xs: model(states, xs, engine=run)))(xs)
-    for sample in range(3):
-        alone = model(states, xs[sample], engine=run)[1]
-        assert_equal_trees(jax.tree.map(lambda x: x[sample], together), alone)  # noqa: B023
+
+    @eqx.filter_jit
+    def runs(xs):
+        sample = lambda xs: model(states, xs, engine=run)[1]  # noqa: E731
+        return jax.vmap(sample)(xs), jax.lax.map(sample, xs)
+
+    assert_equal_trees(*runs(jnp.stack([case.xs for case in cases])))
 
 
 @pytest.mark.parametrize("run", [engine.layerwise, engine.stepwise])

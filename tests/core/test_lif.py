@@ -40,6 +40,7 @@ def lif(p, synapse_order, input_scale, reset, **options):
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("input_scale", ["unit", "one_minus_decay"])
 @pytest.mark.parametrize("synapse_order", [None, *ORDERS])
+@pytest.mark.full
 def test_spikes_states_and_gradients_follow_the_equations(
     x64, synapse_order, input_scale, reset, reset_delay, detach_reset
 ):

@@ -99,6 +99,7 @@ def test_gradients_below_threshold_equal_finite_differences(x64, getkey, input_s
 @pytest.mark.parametrize("tau", [1.01, 2.0, 50.0, 1e6])
 def test_the_rate_is_a_sigmoid_that_starts_at_one_over_the_time_constant(x64, tau):
     decay = snn.PLIF(3, tau).decay_mem
+    assert isinstance(decay, snn.SigmoidRate)
     np.testing.assert_allclose(decay.value, -np.log(tau - 1), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(decay.rate, 1 / tau, rtol=1e-12)
     np.testing.assert_allclose(decay.factor, 1 - 1 / tau, rtol=1e-12)
@@ -110,6 +111,7 @@ def test_the_rate_is_a_sigmoid_that_starts_at_one_over_the_time_constant(x64, ta
 @pytest.mark.parametrize(("tau", "dt"), [(20e-3, 1e-3), (20e-3, 2e-3), (5e-3, 1e-3)])
 def test_a_time_constant_in_seconds_is_the_first_of_the_rates(x64, tau, dt):
     layer = snn.PLIF.from_tau(3, tau, dt=dt, threshold=0.7)
+    assert isinstance(layer.decay_mem, snn.SigmoidRate)
     np.testing.assert_allclose(layer.decay_mem.rate, dt / tau, rtol=1e-12)
     assert float(layer.firing.threshold) == 0.7
 

@@ -283,7 +283,13 @@ def test_a_model_becomes_a_histogram_for_every_array(tmp_path, getkey):
     model = eqx.tree_at(lambda m: m.layers[0].bias, model, jnp.array([jnp.nan, 1, 2, 3, 4, jnp.inf]))
     figure = plot.weights(model)
     axes = {ax.get_title(loc="left"): ax for ax in figure.axes}
-    names = ["layers.0.weight", "layers.0.bias", "layers.1.decay_mem.value", "layers.2.weight", "layers.2.bias"]
+    names = [
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.1.integration.decay_mem.value",
+        "layers.2.weight",
+        "layers.2.bias",
+    ]
     assert list(axes) == names
     assert sum(patch.get_height() for patch in axes["layers.0.weight"].patches) == 24
     assert sum(patch.get_height() for patch in axes["layers.0.bias"].patches) == 4
@@ -354,6 +360,7 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.full
 def test_importing_snnax_does_not_import_matplotlib_and_plotting_not_its_global_state():
     code = "import sys, snnax; assert 'matplotlib' not in sys.modules\n"
     code += "import numpy, snnax.plot as plot; assert 'matplotlib' in sys.modules\n"
@@ -364,6 +371,7 @@ def test_importing_snnax_does_not_import_matplotlib_and_plotting_not_its_global_
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.full
 def test_without_matplotlib_the_error_says_how_to_install_it():
     code = "import sys; sys.modules['matplotlib'] = None\nimport snnax\ntry:\n    import snnax.plot\n"
     done = run(code + "except ImportError as error:\n    sys.stdout.write(str(error))")

@@ -26,7 +26,7 @@ def test_values_are_those_of_a_loop(x64, num_steps, decay_shape, decay):
     random = np.random.default_rng(0)
     decays = decay * random.uniform(0.8, 1.0, decay_shape)
     xs, first = random.normal(size=(num_steps, 3, 4)), random.normal(size=(3, 4))
-    found = linear_recurrence(jnp.asarray(decays), jnp.asarray(xs), jnp.asarray(first))
+    found = jax.jit(linear_recurrence)(decays, xs, first)
     np.testing.assert_allclose(found, loop(decays, xs, first), rtol=1e-10, atol=1e-10)
 
 
@@ -36,8 +36,9 @@ def test_gradients_equal_finite_differences(x64, num_steps, decay_shape, getkey)
     decay = jnp.full(decay_shape, 0.7)
     xs, first = jax.random.normal(getkey(), (num_steps, 3)), jax.random.normal(getkey(), (3,))
     value = lambda *arguments: jnp.sin(linear_recurrence(*map(jnp.asarray, arguments)))  # noqa: E731
-    check_grads(value, (decay, xs, first), order=1, modes=["rev"], rtol=1e-6)
-    gradients = jax.grad(lambda *arguments: value(*arguments).sum(), argnums=(0, 1, 2))(decay, xs, first)
+    check_grads(jax.jit(value), (decay, xs, first), order=1, modes=["rev"], rtol=1e-6)
+    gradient = jax.jit(jax.grad(lambda *arguments: value(*arguments).sum(), argnums=(0, 1, 2)))
+    gradients = gradient(decay, xs, first)
     assert all(jnp.all(leaf != 0) for leaf in gradients)
 
 

@@ -25,13 +25,13 @@ import numpy as np
 import optax
 import pytest
 
-from snnax import snn, surrogate
+from snnax import engine, snn, surrogate
 from snnax.serialisation import CheckpointError, Checkpoints, load, read_metadata, save
+from snnax.serialisation._structure import class_name
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Off: runs are compared to the bit with those of other processes, which are optimised."""
+# Runs are compared to the bit with those of other processes, which are optimised.
+pytestmark = pytest.mark.usefixtures("optimised")
 
 
 class Pair(NamedTuple):
@@ -278,7 +278,7 @@ OTHERS = {
     ),
     "unexpected leaf": (
         lambda: network()[:1],
-        r"\.layers\[1\]\.decay_mem\.value",
+        r"\.layers\[1\]\.integration\.decay_mem\.value",
         r"array of shape \(\) and dtype float32",
         None,
     ),
@@ -418,8 +418,8 @@ HOSTILE = {
     "no JSON": (member("checkpoint.json", b"\xff{"), "cannot read the member 'checkpoint.json'"),
     "deep JSON": (member("checkpoint.json", b"[" * 100_000), "cannot read the member 'checkpoint.json'"),
     "other JSON": (member("checkpoint.json", b"[1]"), "of something else"),
-    "a newer version": (header(version=2), "found format version 2, expected 1; use the snnax version that wrote it"),
-    "no version": (header(version=None), "found format version None, expected 1"),
+    "a newer version": (header(version=3), "found format version 3, expected at most 2; use the snnax"),
+    "no version": (header(version=None), "found format version None, expected at most 2"),
     "another format": (header(format="other"), "of something else"),
     "no structure": (header(structure=[]), "found an incomplete member"),
     "no metadata": (header(metadata=None), "found an incomplete member"),
@@ -639,7 +639,7 @@ def test_a_damaged_checkpoint_is_named_and_none_is_taken_instead(tmp_path):
 TRAINING = """
 import sys
 import equinox as eqx, jax, jax.numpy as jnp, optax
-from snnax import snn, surrogate
+from snnax import engine, snn, surrogate
 from snnax.serialisation import Checkpoints
 
 OPTIMISER = optax.adam(1e-2)
@@ -671,6 +671,7 @@ checkpoints.save(6, train(run, 3))
 """
 
 
+@pytest.mark.full
 def test_training_goes_on_bit_for_bit_in_a_new_process(tmp_path):
     names: dict[str, Any] = {"__name__": "script"}
     exec(TRAINING, names)
@@ -738,6 +739,7 @@ assert not load(sys.argv[1], zeros)["nowhere"].committed
 """
 
 
+@pytest.mark.full
 def test_arrays_come_back_to_the_devices_that_they_are_expected_on(tmp_path):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     command = [sys.executable, "-c", OVER_DEVICES, str(tmp_path / "tree.ckpt")]
@@ -745,6 +747,7 @@ def test_arrays_come_back_to_the_devices_that_they_are_expected_on(tmp_path):
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.full
 def test_a_process_that_is_killed_while_it_saves_leaves_a_checkpoint(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     like = {"values": np.zeros(2_000_000, int), "step": 0}
@@ -764,6 +767,7 @@ def test_a_process_that_is_killed_while_it_saves_leaves_a_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("as_module", [True, False])
+@pytest.mark.full
 def test_a_class_of_a_script_has_the_same_name_when_the_script_is_imported(tmp_path, as_module):
     (tmp_path / "training.py").write_text(
         "import equinox as eqx, sys\n"
@@ -777,6 +781,14 @@ def test_a_class_of_a_script_has_the_same_name_when_the_script_is_imported(tmp_p
         command = [sys.executable, *arguments, "net.ckpt"]
         run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
         assert run.returncode == 0, run.stderr
+
+
+def test_a_file_names_what_it_holds_by_public_names_whatever_folder_they_are_defined_in():
+    kinds = {name: kind for name, kind in vars(snn).items() if isinstance(kind, type)}
+    assert len(kinds) > 50
+    kinds = {name: kind for name, kind in kinds.items() if kind.__module__.startswith("snnax.snn.")}
+    assert {name: class_name(kind) for name, kind in kinds.items()} == {name: f"snnax.snn.{name}" for name in kinds}
+    assert class_name(engine.Repeat) == "snnax.engine.Repeat"
 
 
 def test_the_file_says_what_it_holds(tmp_path):

@@ -13,9 +13,8 @@ from snnax.serialisation import Checkpoints
 from tests.scripts import EXAMPLES, load_example
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Off: what is compiled here runs for long."""
+# What is compiled here runs for long.
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("optimised")]
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,9 @@ from snnax_interop import Converted, convert, from_torch
 from snnax_interop.runtime.slots import Frozen
 
 
+pytestmark = pytest.mark.full
+
+
 SHAPE = (5, 3, 5)
 
 

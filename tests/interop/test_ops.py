@@ -565,25 +565,26 @@ def test_values_and_gradients_are_those_of_torch(row):
         options = {key: jnp.asarray(value) if isinstance(value, np.ndarray) else value for key, value in kwargs.items()}
         return _outputs(OPS[name](*map(place, args), **options))
 
+    def loss(values):
+        found = run(values)
+        terms = [jnp.sum(x * w) for x, w in zip(found, weights, strict=True) if jnp.issubdtype(x.dtype, jnp.floating)]
+        return sum(terms, jnp.zeros(())), found
+
+    terms = [(x * torch.from_numpy(w)).sum() for x, w in zip(expected, weights, strict=True) if x.requires_grad]
     with jax.enable_x64(True):
         given = [jnp.asarray(each) for each in _floats(args)]
-        found = run(given)
+        # One program for both: what is evaluated operation by operation is compiled operation by operation
+        found, gradients = jax.jit(lambda x: jax.grad(loss, has_aux=True)(x)[::-1] if terms else (run(x), []))(given)
         assert len(found) == len(expected)
         for a, b in zip(found, expected, strict=True):
             assert a.shape == tuple(b.shape)
             np.testing.assert_allclose(np.asarray(a), b.detach().numpy(), rtol=1e-12, atol=1e-12)
-        terms = [(x * torch.from_numpy(w)).sum() for x, w in zip(expected, weights, strict=True) if x.requires_grad]
-        if not terms:
-            return
-        wanted = torch.autograd.grad(sum(terms), floats, allow_unused=True)
-
-        def loss(values):
-            outs = zip(run(values), weights, strict=True)
-            return sum(jnp.sum(x * w) for x, w in outs if jnp.issubdtype(x.dtype, jnp.floating))
-
-        for a, b in zip(jax.grad(loss)(given), wanted, strict=True):
-            b = np.zeros(a.shape) if b is None else b.numpy()
-            np.testing.assert_allclose(np.asarray(a), b, rtol=1e-10, atol=1e-10)
+    if not terms:
+        return
+    wanted = torch.autograd.grad(sum(terms), floats, allow_unused=True)
+    for a, b in zip(gradients, wanted, strict=True):
+        b = np.zeros(a.shape) if b is None else b.numpy()
+        np.testing.assert_allclose(np.asarray(a), b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])

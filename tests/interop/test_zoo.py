@@ -12,6 +12,12 @@ from snnax_interop import Converted, from_torch
 
 
 by_case = pytest.mark.parametrize("name", zoo.CASES)
+# One of each kind also runs in the quick tier.
+QUICK = {
+    "hidden with output", "norse None", "encoder and decoder loops", "outside, kept states", "delay buffer",
+    "lateral inhibition", "states in a tensor", "top-down", "spike times", "convolutional blocks", "truncated gradient",
+    "growing tensor",
+}  # fmt: skip
 
 
 def converted(name: str) -> tuple[nn.Module, Converted]:
@@ -24,6 +30,7 @@ def converted(name: str) -> tuple[nn.Module, Converted]:
 
 def test_no_name_is_given_twice():
     assert len(zoo.CASES) == sum(len(group.CASES) for group in zoo.GROUPS)
+    assert zoo.CASES.keys() >= QUICK
 
 
 @by_case
@@ -37,8 +44,9 @@ def test_the_example_runs_in_the_precision_of_the_module(name):
     assert all(bool(torch.isfinite(out).all()) for out in tensors_of(run.outputs))
 
 
-@pytest.mark.full
-@by_case
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.full]) for name in zoo.CASES]
+)
 def test_a_network_of_the_zoo_computes_the_same_at_another_batch_size_and_length(name):
     """A network that is silent, or ignores a parameter, would show nothing."""
     case = zoo.CASES[name]

@@ -13,8 +13,8 @@ import torch
 
 from ..ops import op_name
 from ..trace.tape import Entry, Ref, base_name, refs, with_values
+from .body import BodyValue, LoopCarried, SameStep, outputs_of
 from .detect import Segment
-from .roll import BodyValue, LoopCarried, SameStep, outputs_of
 from .run import Run, Runs
 
 

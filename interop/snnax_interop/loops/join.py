@@ -34,7 +34,7 @@ def _join(program: Program, number: int) -> Program | None:
     between = program.body[at + 1 : to]
     steps = StepValues(first, [item for item in between if isinstance(item, Call)], behind)
     replaced: dict[Value, Value] = {}
-    operands = dict(first.operands)
+    operands = steps.operands
     for value, operand in second.operands.items():
         if not any(each in behind for each in operand.reads):
             operands[value] = operand

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..trace.tape import Ref
-from .roll import ValueAtStep
+from .body import ValueAtStep
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,153 +2,34 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch.utils import _pytree as pytree
 
 from ..converters.layer import LayerConverter
 from ..converters.neuron import NeuronConverter
 from ..errors import RecordingError
 from ..ops import ELEMENTWISE, op_name
-from ..trace.tape import Entry, Ref, Tape, base_name, refs
+from ..trace.tape import Entry, Ref, Tape, base_name
+from .body import (
+    Argument,
+    Body,
+    BodyValue,
+    Invariant,
+    LoopCarried,
+    SameStep,
+    Scanned,
+    ScannedList,
+    StepNumbers,
+    ValueAtStep,
+    Write,
+    moments,
+    outputs_of,
+    slots,
+)
 from .detect import Segment
-
-
-@dataclasses.dataclass(frozen=True)
-class BodyValue:
-    """A value made in a time step: by the call at `position`, its output number `item` or state field `item`."""
-
-    position: int
-    item: int
-    is_state: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class ValueAtStep:
-    """A value at one time step of the segment of this number."""
-
-    segment: int
-    step: int
-    value: BodyValue
-
-
-@dataclasses.dataclass(frozen=True)
-class SameStep:
-    """An argument made earlier in the same step."""
-
-    value: BodyValue
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopCarried:
-    """An argument made as many steps ago as there are `initials`: a `Ref` or a number for each step before that."""
-
-    value: BodyValue
-    initials: tuple[Any, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Invariant:
-    """An argument made before the segment, the same at every step."""
-
-    ref: Ref
-
-
-@dataclasses.dataclass(frozen=True)
-class Scanned:
-    """A time step of a value made before the segment: entry `start + t * stride` along `axis`.
-
-    With a `width` these are so many entries from there on, along the axis that then remains.
-    """
-
-    base: Ref
-    axis: int
-    start: int = 0
-    stride: int = 1
-    width: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class ScannedList:
-    """An argument that another segment made: one value for each step."""
-
-    refs: tuple[Ref, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class StepNumbers:
-    """In the arguments of a call: a number that changes from step to step."""
-
-    values: tuple[Any, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Write:
-    """A call that only keeps a value for later: the value's argument number, and the axis along which steps follow.
-
-    It fills entries `start`, `start + stride` and so on, or, with `start` None, makes its target longer.
-    """
-
-    argument: int
-    axis: int
-    start: int | None
-    stride: int = 1
-
-    def bounds(self, count: int) -> tuple[int, int]:
-        """The first entry that so many steps fill, and the one behind the last."""
-        first = self.start or 0
-        last = first + self.stride * (count - 1)
-        return min(first, last), max(first, last) + 1
-
-
-Argument = SameStep | LoopCarried | Invariant | Scanned | ScannedList
-
-
-@dataclasses.dataclass
-class Body:
-    """The calls of one time step. `arguments[position]` holds, for each `Ref` slot of the call, where it comes from.
-
-    `reads` are the positions that only take a time step out of a sequence, with what is left of their index; `writes`
-    those that only keep a value; `constants` those that depend on no input and parameter, with their results at all
-    steps. `states` holds the origins of a neuron's state, None in the place of a field or of all for its beginning.
-    """
-
-    segment: Segment
-    entries: list[Entry] = dataclasses.field(default_factory=list)
-    arguments: list[list[Argument]] = dataclasses.field(default_factory=list)
-    states: list[list[Argument | None] | None] = dataclasses.field(default_factory=list)
-    reads: dict[int, tuple[Scanned, Any]] = dataclasses.field(default_factory=dict)
-    writes: dict[int, Write] = dataclasses.field(default_factory=dict)
-    constants: dict[int, list[list[Ref]]] = dataclasses.field(default_factory=dict)
-
-
-def outputs_of(entry: Entry) -> list[Ref]:
-    return refs(entry.result)
-
-
-def slots(entry: Entry) -> tuple[list[Any], Any]:
-    """The leaves of a call's arguments, and their structure."""
-    return pytree.tree_flatten((entry.args, entry.kwargs))
-
-
-def produced(entry: Entry, position: int) -> dict[int, BodyValue]:
-    """All values that a call makes, by their indices; a state that is an output as well counts as the output."""
-    found = {ref.index: BodyValue(position, item, True) for item, ref in enumerate(entry.state_out)}
-    return found | {ref.index: BodyValue(position, item, False) for item, ref in enumerate(outputs_of(entry))}
-
-
-def moments(tape: Tape, segments: list[Segment]) -> dict[int, ValueAtStep]:
-    """Where every value comes from that a segment makes."""
-    found = {}
-    for number, segment in enumerate(segments):
-        for step in range(segment.count):
-            for position in range(segment.period):
-                entry = tape.entries[segment.index(step, position)]
-                for ref, value in produced(entry, position).items():
-                    found[ref] = ValueAtStep(number, step, value)
-    return found
+from .subscripts import is_progression, moving_index, moving_subscript
 
 
 def analyse(tape: Tape, segment: Segment, others: Mapping[int, ValueAtStep] | None = None) -> Body:
@@ -256,7 +137,7 @@ class _Rolling:
             return None
         base, numbers = found[0][0], [each[1] for each in found if each is not None]
         stride = numbers[1] - numbers[0]
-        return dataclasses.replace(base, start=numbers[0], stride=stride) if _counts(numbers, stride) else None
+        return dataclasses.replace(base, start=numbers[0], stride=stride) if is_progression(numbers, stride) else None
 
     def states(self, steps: list[Entry]) -> list[Argument | None] | None:
         """Where the state of a neuron comes from, for each field; None where every step starts from its beginning."""
@@ -360,10 +241,6 @@ def _unbound(tape: Tape, segment: Segment) -> dict[int, tuple[Scanned, int]]:
     return found
 
 
-def _counts(numbers: list[int], stride: int) -> bool:
-    return stride != 0 and all(number == numbers[0] + stride * step for step, number in enumerate(numbers))
-
-
 # Reading a time step
 
 
@@ -375,13 +252,13 @@ def _time_read(
     name = op_name(base_name(entry.target)) if entry.converter is None else ""
     if name in ("getitem", "select", "narrow") and len(arguments) == 1 and isinstance(arguments[0], Invariant):
         base = arguments[0].ref
-        found = _moving_index(name, steps, len(tape.shape(base)))
+        found = moving_index(name, steps, len(tape.shape(base)))
         if found is not None:
             size = tape.shape(base)[found.axis]
             starts = [start % size if -size <= start < size else start for start in found.starts]
             stride = starts[1] - starts[0]
             last = starts[-1] + (found.width or 1)
-            if _counts(starts, stride) and min(starts) >= 0 and last <= size:
+            if is_progression(starts, stride) and min(starts) >= 0 and last <= size:
                 return Scanned(base, found.axis, starts[0], stride, found.width), found.rest
     shown = next(iter(varying.values()))
     raise RecordingError(
@@ -390,71 +267,6 @@ def _time_read(
         "x[t : t + 3]) into a value made before the loop",
         path=entry.path,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Moving:
-    """An index that moves along `axis`, beginning at `starts`; `rest` is what remains of it once it has no time.
-
-    `place` is where in a subscript the moving part is.
-    """
-
-    axis: int
-    rest: Any
-    starts: list[int]
-    width: int | None
-    place: int = 0
-
-    def with_place(self, index: Any, start: int) -> Any:
-        """A subscript like `index` that begins at `start`."""
-        if not isinstance(index, tuple):
-            return start
-        return (*index[: self.place], start, *index[self.place + 1 :])
-
-
-def _moving_index(name: str, steps: list[Entry], rank: int) -> Moving | None:
-    """The index of calls that take a part out of a tensor."""
-    if name == "getitem":
-        return moving_subscript([each.args[1] for each in steps], rank)
-    names = ("input", "dim", "index") if name == "select" else ("input", "dim", "start", "length")
-    given = [dict(zip(names, each.args, strict=False)) | each.kwargs for each in steps]
-    starts = [each[names[2]] for each in given]
-    fixed = {(each["dim"], each.get("length")) for each in given}
-    if len(fixed) != 1 or not all(type(start) is int for start in starts):
-        return None
-    ((axis, width),) = fixed
-    return Moving(axis % rank, (), starts, width)
-
-
-def moving_subscript(indices: list[Any], rank: int) -> Moving | None:
-    """Subscripts of a tensor with so many axes that differ in one integer or slice; None for others."""
-    rows = [index if isinstance(index, tuple) else (index,) for index in indices]
-    if len({len(row) for row in rows}) != 1:
-        return None
-    changing = [place for place in range(len(rows[0])) if any(not _equal(row[place], rows[0][place]) for row in rows)]
-    if len(changing) != 1 or any(item is None or isinstance(item, Ref) for item in rows[-1]):
-        return None
-    (place,) = changing
-    row, moving = rows[-1], [each[place] for each in rows]
-    axis = rank - (len(row) - place) if Ellipsis in row[:place] else place
-    if all(type(item) is int for item in moving):
-        rest, starts, width = (*row[:place], *row[place + 1 :]), moving, None
-    elif all(type(item) is slice and item.step is None for item in moving):
-        bounds = [(item.start or 0, item.stop) for item in moving]
-        if not all(type(start) is int and type(stop) is int for start, stop in bounds):
-            return None
-        widths = {stop - start for start, stop in bounds}
-        if len(widths) != 1:
-            return None
-        rest, starts, width = (*row[:place], slice(None), *row[place + 1 :]), [start for start, _ in bounds], *widths
-    else:
-        return None
-    trivial = all(item is Ellipsis or item == slice(None) for item in rest)
-    return Moving(axis, () if trivial else rest, starts, width, place)
-
-
-def _equal(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and a == b
 
 
 # Numbers that change
@@ -485,7 +297,7 @@ def _filled(tape: Tape, steps: list[Entry], varying: dict[int, list[Any]]) -> Wr
     found = moving_subscript([each.args[1] for each in steps], len(shape))
     if found is None or found.rest != () or found.width is not None:
         return None
-    strides = [stride for stride in (1, -1) if _counts(found.starts, stride)]
+    strides = [stride for stride in (1, -1) if is_progression(found.starts, stride)]
     slot = shape[: found.axis] + shape[found.axis + 1 :]
     value = entry.args[2]
     fits = isinstance(value, Ref) and tape.shape(value) == slot
@@ -502,9 +314,3 @@ def _grown(steps: list[Entry], arguments: list[Argument], position: int) -> Writ
     if len(arguments) != 2 or arguments[0] != own:
         return None
     return Write(1, given.get("dim", 0), None)
-
-
-def is_same(constants: Sequence[torch.Tensor]) -> bool:
-    """Whether constants have one value."""
-    first = constants[0]
-    return all(first.shape == other.shape and torch.equal(first, other) for other in constants[1:])

@@ -8,8 +8,9 @@ from ..errors import RecordingError
 from ..ir.refusal import Refusal, attempt
 from ..trace.autograd_functions import makes_spikes
 from ..trace.tape import Tape
+from .body import Body, LoopCarried, Scanned, ScannedList, ValueAtStep, moments
 from .detect import Segment, find_segments
-from .roll import Body, LoopCarried, Scanned, ScannedList, ValueAtStep, analyse, moments
+from .roll import analyse
 
 
 @dataclasses.dataclass(frozen=True)

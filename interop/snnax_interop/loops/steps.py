@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..converters.layer import LayerConverter
-from ..ir.regions import Call, Entries, Invariant, Loop, Operand, Value, call_with_values
+from ..ir.regions import Call, Carried, Entries, Invariant, Loop, Operand, Value, call_with_values
 from ..nodes.dropout import DRAWING
 from ..ops import ELEMENTWISE, bind
 
@@ -16,11 +16,12 @@ class StepValues:
     """The values of a time step that sequences behind a loop are made of.
 
     `between` are the calls behind the loop, `behind` the values that it goes into. `calls` are those on whole sequences
-    that have to be made at every step instead.
+    that have to be made at every step instead; `operands` are the loop's, with those that are added for earlier steps.
     """
 
     def __init__(self, loop: Loop, between: Sequence[Call], behind: set[Value]):
         self.loop = loop
+        self.operands: dict[Value, Operand] = dict(loop.operands)
         self.behind = behind
         self.makers = {value: call for call in between for value in call.made}
         self.found: dict[tuple[Value, int], Value | None] = {}
@@ -40,6 +41,8 @@ class StepValues:
             return None
         if call.op == "stack" and call.converter is None:
             return self._stacked(call, sequence, axis)
+        if call.op == "cat" and call.converter is None:
+            return self._delayed(call) if axis == 0 else None
         if acts_on_steps(call, len(sequence.shape), axis) and sequence.shape[axis] == self.loop.count:
             return self._applied(call, sequence, axis)
         return None
@@ -49,6 +52,30 @@ class StepValues:
         if not isinstance(entries, Entries) or dim % len(sequence.shape) != axis:
             return None
         return self.of(entries.value, 0)
+
+    def _delayed(self, call: Call) -> Value | None:
+        """What is read so many steps late: values of before the loop, joined with all but the last of a sequence."""
+        first, sequence = call.arguments["tensors"][:-1], self.makers.get(call.arguments["tensors"][-1])
+        if call.arguments.get("dim", 0) != 0 or sequence is None or sequence.op != "getitem":
+            return None
+        initials = [self._added(value) for value in first]
+        whole = sequence.arguments["index"] in (slice(0, -len(first)), slice(None, -len(first)))
+        if not whole or None in initials:
+            return None
+        value = self.of(sequence.arguments["input"], 0)
+        for initial in reversed(initials) if value is not None else ():
+            operand = Carried(value, initial)
+            value = dataclasses.replace(value)
+            self.operands[value] = operand
+        return value
+
+    def _added(self, value: Value) -> Value | None:
+        """The value of before the loop that is one entry of a sequence."""
+        call = self.makers.get(value)
+        if call is None or call.op != "unsqueeze" or call.arguments["dim"] != 0:
+            return None
+        initial = call.arguments["input"]
+        return None if initial in self.behind else initial
 
     def _applied(self, call: Call, sequence: Value, axis: int) -> Value | None:
         """What a call makes of each time step."""

@@ -15,6 +15,7 @@ from jaxtyping import Array
 from ..errors import WeightMappingError
 from ..ir.program import Program
 from ..ir.refusal import Refusal
+from ..ir.sizes import Size
 from ..ops import floats_are
 from ..transfer.trees import to_torch
 from .execute import Results, length_of, run_sample
@@ -118,7 +119,7 @@ class Converted(eqx.Module):
             grows = jnp.issubdtype(before.dtype, jnp.integer)
             buffers[name] = Frozen((before + value if grows else value).astype(before.dtype).reshape(before.shape))
         updated = Converted(self.parameters, buffers, self.plan, self.dtype)
-        return _structured(self.plan.result, results.outputs), updated
+        return _structured(self.plan.result, results.outputs, self._sizes(inputs)), updated
 
     def inference_mode(self) -> "Converted":
         """The network as after `module.eval()`: dropout off, batch normalisation by running statistics.
@@ -222,7 +223,13 @@ class Converted(eqx.Module):
         self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None
     ) -> tuple[Any, dict[str, Any], dict[str, Array]]:
         results = self._results(inputs, key, states)
-        return _structured(self.plan.result, results.outputs), results.states, results.spikes
+        return _structured(self.plan.result, results.outputs, self._sizes(inputs)), results.states, results.spikes
+
+    def _sizes(self, inputs: tuple[Any, ...]) -> tuple[int, int]:
+        """The batch size and the length of inputs."""
+        axes = zip(inputs, self.plan.inputs, strict=True)
+        batch = next((x.shape[spec.batch_axis] for x, spec in axes if spec.batch_axis is not None), 1)
+        return batch, length_of(self.plan, inputs)
 
     def _results(self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None) -> Results:
         plan = self.plan
@@ -287,10 +294,13 @@ def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) 
     return arrays
 
 
-def _structured(template: Any, outs: list[Any]) -> Any:
+def _structured(template: Any, outs: list[Any], sizes: tuple[int, int]) -> Any:
+    """The structure that forward returns, for a batch size and a length."""
     if isinstance(template, Out):
         return list(outs[template.number]) if template.listed else outs[template.number]
-    return map_structure(lambda item: _structured(item, outs), template)
+    if isinstance(template, Size):
+        return template.at(*sizes)
+    return map_structure(lambda item: _structured(item, outs, sizes), template)
 
 
 def map_structure(function: Callable[[Any], Any], tree: Any) -> Any:

@@ -7,7 +7,7 @@ import torch
 
 from ..errors import InteropError, RecordingError
 from ..ir.sizes import Size
-from ..loops.roll import Argument, Scanned
+from ..loops.body import Argument, Scanned
 from ..loops.run import Run
 from ..trace.tape import Entry, Ref, Tape, refs
 

@@ -8,7 +8,7 @@ import torch
 from ..converters.registry import Registry
 from ..errors import RecordingError
 from .isolation import advance_random_numbers, preserved_random_numbers
-from .recorder import record, run_once
+from .record import record, run_once
 from .tape import Ref, Tape, base_name, refs
 
 

@@ -11,7 +11,7 @@ from ..converters.hooks import refuse_unseen
 from ..converters.registry import Registry
 from ..converters.surrogates import Surrogates
 from ..errors import TransferError
-from .recorder import record
+from .record import record
 from .tape import Tape
 from .unwrap import signature
 

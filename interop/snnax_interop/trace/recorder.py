@@ -1,4 +1,4 @@
-"""A tape of one real run of a torch module.
+"""What is written down of one run of a torch module: values, and calls of tensor functions.
 
 The module runs once on real tensors; every call of a module whose class has a converter, and every tensor function
 outside of these modules is written down with the identities of its tensors. Python control flow just happens. What the
@@ -7,36 +7,27 @@ Nothing on the tape writes: `x.add_(y)` is the function `add`, whose result is t
 """
 
 import contextlib
-import copy
 import dataclasses
 import linecache
-import operator
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from ..converters.base import Converter, ModuleCall, StepConverter
-from ..converters.layer import LayerConverter
-from ..converters.neuron import NeuronCall, NeuronConverter, neuron_of
+from ..converters.base import Converter, StepConverter
 from ..converters.registry import Registry
-from ..converters.sequence import FoldedCall, SequenceCall
-from ..errors import RecordingError, UnsupportedModuleError
+from ..errors import RecordingError
 from ..nodes.dropout import DRAWING
 from . import caller_loop
 from .aliasing import Aliases
-from .autograd_functions import CustomFunction, custom_function, recorded_function, seen_autograd_functions
+from .autograd_functions import CustomFunction, custom_function, recorded_function
 from .bytecode import instruction
 from .functional import setitem, written_arguments
-from .isolation import preserved, without_collector
 from .refusals import METADATA, fault_of
-from .store_forwarding import forwarded, without_unused
-from .tape import CONSTANT_FUNCTIONS, Entry, Frame, Place, Ref, Tape, base_name, function_name, leaves_of, refs
-from .unwrap import eager
+from .tape import CONSTANT_FUNCTIONS, Entry, Frame, Place, Ref, base_name, function_name, leaves_of, refs
 from .writes import Write
 
 
@@ -45,16 +36,10 @@ _SHAPED = {"zeros", "ones", "full", "empty", "view", "reshape", "expand", "repea
 _SHAPED |= {f"new_{name}" for name in ("zeros", "ones", "full", "empty")}
 
 
-class _Functions(TorchFunctionMode):
-    def __init__(self, recorder: "Recorder"):
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if self.recorder.paused:  # most calls are made inside of converted modules
-            return func(*args, **(kwargs or {}))
-        with self.recorder.one_call():
-            return self.recorder.call_function(func, args, kwargs or {})
+# Packages whose frames are between the user's code and a call; jaxtyping wraps the functions here when it checks types.
+_OWN = ("snnax_interop", "jaxtyping")
+# Where every module is called; its loops run over hooks.
+_MODULE_CALL = ("torch.nn.modules.module",)
 
 
 class Recorder:
@@ -69,20 +54,16 @@ class Recorder:
         self.aliases = Aliases(self)
         self.names: dict[int, str] = {}
         self.own: dict[int, str] = {}  # parameters and buffers as they are shown, by identity
-        self.settings = {id(child): settings_of(child, registry) for child in module.modules()}
         self.dependent: set[int] = set()
         self.parametric: set[int] = set()
         self.read: set[int] = set()
         self.called: set[str] = set()
         self.fired: set[int] = set()  # what neurons have made
-        self.fresh: set[int] = set()  # neurons whose next call starts from their own state
         self.draws = False
         self.functions: dict[Any, CustomFunction] = {}
         self.stack: list[tuple[torch.nn.Module, Converter | None, Any]] = []
         self.root = root
         self.frames: dict[int, tuple[FrameType, int]] = {}
-        self.beginnings: dict[int, Any] = {}
-        self.continues: dict[str, bool] = {}
         self.derived = 0  # how many calls the user has not made
         self.paused = 0  # inside a module that is converted as a whole, and in the recorder itself
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
@@ -390,184 +371,6 @@ class Recorder:
             if view.ref.index in self.fired:
                 self.tensors[view.ref.index] = self.tensors[view.ref.index].detach().clone()
 
-    # Modules
-
-    def enter(self, module: torch.nn.Module, args: Any) -> None:
-        converter = None
-        if not self.paused:
-            path = self.paths.get(id(module))
-            self.called.add(path or "")
-            if path is None:
-                raise UnsupportedModuleError(
-                    f"a {type(module).__name__} that is no submodule of the network is called; make it an attribute",
-                    path=self.current_path(),
-                )
-            converter = self.registry.find(module, path)
-            self.check_settings(module, converter)
-        neuron = neuron_of(converter)
-        if neuron is not None and neuron.attributes is not None:
-            converter = neuron = None  # its forward is recorded
-        if converter is not None and _writes(module):
-            self.prepare_write(args[0], type(module).__name__)
-        state = None if neuron is None or neuron.memory is None else neuron.memory.read(module)
-        self.stack.append((module, converter, (state, None if converter is None else torch.random.get_rng_state())))
-        self.paused += converter is not None
-
-    def check_settings(self, module: torch.nn.Module, converter: Converter | None) -> None:
-        """Refuse a module whose options or parameters forward has set: they are taken from it as it is given."""
-        before, now = self.settings[id(module)], settings_of(module, self.registry)
-        for name in before if converter is not None else ():
-            if before[name] is not now[name]:
-                path = self.paths[id(module)]
-                raise self.refuse(
-                    f"'{path}.{name}' of the {type(module).__name__} is set inside forward",
-                    advice="Allowed: options and parameters that stay as they were given. Set them outside of forward, "
-                    "or write the neuron's equations as tensor functions with the computed value.",
-                    path=path,
-                )
-
-    def left(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        with self.one_call():
-            self.leave(module, args, kwargs, result)
-
-    def leave(self, module: torch.nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-        entered, converter, (state, random_state) = self.stack.pop()
-        assert entered is module
-        if converter is None:
-            return
-        path = self.paths[id(module)]
-        step = converter.at_one_step
-        draws = isinstance(converter, LayerConverter) and converter.draws
-        self.check_random(random_state, type(module).__name__, path, allowed=draws)
-        if isinstance(step, NeuronConverter) and path not in self.continues:
-            alone = len(leaves_of((args, kwargs), torch.Tensor)) == 1
-            began = state is not None and all(map(operator.is_, state, self.beginnings[id(module)]))
-            self.continues[path] = alone and began
-        call = converter.split(module, ModuleCall(args=args, kwargs=kwargs, kept=state, result=result))
-        if isinstance(call, FoldedCall):
-            self.add_folded(module, path, call)
-        elif isinstance(call, SequenceCall):
-            self.add_sequence(path, call)
-        elif isinstance(call, NeuronCall):
-            self.add_neuron(module, path, step, call)
-        else:
-            self.add_layer(module, path, step, args, kwargs, result)
-        self.paused -= 1
-
-    def stepped(self, module: Any, converter: NeuronConverter, step: Callable[..., Any]) -> Callable[..., Any]:
-        """The function of one time step of a neuron, whose calls are written down."""
-
-        def call(*args: Any) -> Any:
-            self.paused += 1
-            result = step(*args)
-            found = converter.split(module, ModuleCall(args=args, kwargs={}, kept=None, result=result))
-            if id(module) in self.fresh:
-                found = dataclasses.replace(found, state_in=None)
-            self.fresh.discard(id(module))
-            self.add_neuron(module, self.paths[id(module)], converter, found)
-            self.paused -= 1
-            return result
-
-        return call
-
-    def started(self, module: Any, converter: NeuronConverter, start: Callable[..., Any]) -> Callable[..., Any]:
-        """The function that makes the first state of a neuron."""
-
-        assert converter.attributes is not None
-        if not converter.attributes.starts_itself(module):
-            return start
-
-        def call(*args: Any) -> Any:
-            self.fresh.add(id(module))
-            self.paused += 1
-            state = start(*args)
-            self.paused -= 1
-            # Some start in float32 whatever the network computes in, and take their first step in it.
-            return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.to(args[0].dtype), state)
-
-        return call
-
-    def add_layer(
-        self, module: Any, path: str, converter: StepConverter | None, args: Any, kwargs: Any, result: Any
-    ) -> None:
-        given = leaves_of((args, kwargs), torch.Tensor)
-        produced = leaves_of(result, torch.Tensor)
-        before = self.replace((args, kwargs))
-        if _writes(module) and any(produced[0] is x for x in given):
-            # The options of the module, without the write.
-            plain: Any = copy.copy(module)
-            plain.inplace = False
-            self.aliases.write(produced[0], self.value(produced[0]))
-            self.add(plain, path, before, result, converter=converter)
-            self.aliases.write_back(produced[0], type(module).__name__)
-            return
-        if all(any(x is y for y in given) for x in produced):
-            return  # an identity: nothing happened
-        for tensor in produced:
-            self.new(tensor)
-        self.add(module, path, before, result, converter=converter)
-
-    def add_sequence(self, path: str, call: SequenceCall) -> None:
-        """A call on a whole sequence as the loop over time that it stands for."""
-        xs = self.ref(call.x)
-        outs: list[Ref] = []
-        states: list[tuple[Ref, ...]] = []
-        for step in range(call.x.shape[0]):
-            value = _step(call.x, step)
-            self.new(value)
-            self.add(torch.Tensor.__getitem__, path, ((xs, step), {}), value)
-            for part in call.parts:
-                before = self.replace(((value,), {}))
-                value, after = _step(part.outs, step), tuple(_step(state, step) for state in part.states)
-                for tensor in (value, *after):
-                    self.new(tensor)
-                state_in = None
-                if after and states:
-                    state_in = states[-1]
-                elif part.state_in is not None:
-                    state_in = tuple(map(self.ref, part.state_in))
-                state_out = tuple(map(self.ref, after))
-                where = ".".join(filter(None, (path, part.name)))
-                self.called.add(where)
-                state = {"state_in": state_in, "state_out": state_out}
-                self.add(part.module, where, before, value, converter=part.converter, **state)
-                if after:
-                    states.append(state_out)
-                    self.fired |= {ref.index for ref in self.entries[-1].made}
-            outs.append(self.ref(value))
-        for tensor, field in call.results:
-            series = outs if field is None else [state[field] for state in states]
-            self.new(tensor)
-            self.add(torch.stack, path, ((series,), {}), tensor)
-
-    def add_folded(self, module: Any, path: str, call: FoldedCall) -> None:
-        """A call on a whole sequence as one call on its time steps as further samples."""
-        flat, out = call.x.flatten(0, 1), call.result.flatten(0, 1)
-        before = self.replace(((call.x, 0, 1), {}))
-        self.new(flat)
-        self.add(torch.flatten, path, before, flat)
-        before = self.replace(((flat,), {}))
-        self.new(out)
-        self.add(module, path, before, out, converter=call.converter)
-        before = self.replace(((out, 0, tuple(call.x.shape[:2])), {}))
-        self.new(call.result)
-        self.add(torch.Tensor.unflatten, path, before, call.result)
-
-    def add_neuron(self, module: Any, path: str, converter: StepConverter | None, call: NeuronCall) -> None:
-        x = call.x
-        if call.weights is not None:
-            x = torch.nn.functional.linear(call.x, call.weights)
-            before = self.replace(((call.x, call.weights), {}))
-            self.new(x)
-            self.add(torch.nn.functional.linear, path, before, x)
-        before = self.replace(((x,), {}))
-        state_in = None if call.state_in is None else tuple(self.ref(tensor) for tensor in call.state_in)
-        for tensor in (call.out, *call.state_out):
-            self.new(tensor)
-        state_out = tuple(self.ref(tensor) for tensor in call.state_out)
-        self.add(module, path, before, call.out, converter=converter, state_in=state_in, state_out=state_out)
-        self.fired |= {ref.index for ref in self.entries[-1].made}
-
 
 def _given(function: Callable[..., Any], args: tuple[Any, ...], places: list[int]) -> Callable[..., Any]:
     """A function of the arguments at some places, with the others as they are."""
@@ -579,112 +382,3 @@ def _given(function: Callable[..., Any], args: tuple[Any, ...], places: list[int
         return function(*filled)
 
     return call
-
-
-def _writes(module: Any) -> bool:
-    """Whether a layer writes into its argument; a dropout that is off does not."""
-    is_off = isinstance(module, torch.nn.modules.dropout._DropoutNd) and not module.training
-    return bool(getattr(module, "inplace", False)) and not is_off
-
-
-def _step(series: Any, step: int) -> torch.Tensor:
-    """A time step of a sequence; a part of a tensor in memory of its own, so that the sequence may be written over."""
-    return series[step].clone() if isinstance(series, torch.Tensor) else series[step]
-
-
-def settings_of(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
-    """The options and parameters of a module that is converted as a whole."""
-    converter = registry.converters.get(type(module))
-    if converter is None:
-        return {}
-    options = converter.kept_options(module).items()
-    options = {name: value for name, value in options if name not in converter.may_change}
-    # What a class computes is a new object at every look: methods, properties that are tensors.
-    kept = {name: value for name, value in options.items() if not hasattr(type(module), name) or type(value) is str}
-    return {**kept, **module._parameters}
-
-
-# Packages whose frames are between the user's code and a call; jaxtyping wraps the functions here when it checks types.
-_OWN = ("snnax_interop", "jaxtyping")
-# Where every module is called; its loops run over hooks.
-_MODULE_CALL = ("torch.nn.modules.module",)
-
-
-def record(
-    module: torch.nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    registry: Registry,
-    *,
-    call: Callable[..., Any] | None = None,
-    inputs_require_grad: bool = False,
-) -> Tape:
-    """Run `module(*inputs)`, or `call(*inputs)` that calls the module, once and write down what it does.
-
-    The module is left as it was found: states, buffers, attributes, gradients and random numbers.
-
-    **Raises:** `RecordingError`, `UnsupportedModuleError`, `UnsupportedOptionError` with the module path and source
-    line; what the module itself raises comes through.
-    """
-    with preserved(module):
-        return run_once(module, inputs, registry, call=call, inputs_require_grad=inputs_require_grad)
-
-
-def run_once(
-    module: torch.nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    registry: Registry,
-    *,
-    call: Callable[..., Any] | None = None,
-    inputs_require_grad: bool = False,
-) -> Tape:
-    """`record` that leaves on the module what the run left there. Neurons start from their beginning."""
-    inputs = tuple(tensor.detach().clone() for tensor in inputs)
-    for tensor in inputs:
-        tensor.requires_grad_(inputs_require_grad and tensor.is_floating_point())
-    hooks = torch.nn.modules.module
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(eager())
-        stack.enter_context(torch.random.fork_rng(devices=[]))
-        stack.enter_context(torch.enable_grad())
-        recorder = Recorder(module, registry, sys._getframe())
-        input_refs = tuple(recorder.new(tensor) for tensor in inputs)
-        recorder.dependent.update(ref.index for ref in input_refs)
-        registry.reset_states(module)
-        found = registry.neurons(module)
-        neurons = [(child, converter.memory.read) for child, converter in found if converter.memory is not None]
-        recorder.beginnings = {id(child): read(child) for child, read in neurons}
-        for child, converter in found:
-            names = converter.attributes
-            if names is not None:
-                for name, watched in ((names.start, recorder.started), (names.step, recorder.stepped)):
-                    function = getattr(child, name)
-                    stack.callback(setattr, child, name, function)
-                    setattr(child, name, watched(child, converter, function))
-        before = hooks.register_module_forward_pre_hook(recorder.enter)
-        stack.callback(before.remove)
-        after = hooks.register_module_forward_hook(
-            lambda module, args, kwargs, result: recorder.left(module, args, kwargs, result), with_kwargs=True
-        )
-        stack.callback(after.remove)
-        stack.enter_context(seen_autograd_functions(recorder.call_autograd_function))
-        stack.enter_context(without_collector())
-        stack.enter_context(_Functions(recorder))
-        result = (module if call is None else call)(*inputs)
-    with recorder.one_call():
-        returned = recorder.replace(result)
-    left = {recorder.paths[id(child)] for child, read in neurons if any(bool(x.any()) for x in read(child) or ())}
-    tape = Tape(
-        recorder.entries,
-        input_refs,
-        returned,
-        recorder.tensors,
-        recorder.names,
-        recorder.dependent,
-        recorder.parametric,
-        recorder.names_read(),
-        recorder.shapes,
-        recorder.called,
-        tuple(path for path, continues in recorder.continues.items() if continues and path in left),
-        recorder.draws,
-    )
-    return without_unused(forwarded(tape))

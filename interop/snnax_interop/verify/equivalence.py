@@ -25,7 +25,7 @@ from ..runtime.report import table
 from ..trace.autograd_functions import makes_spikes
 from ..trace.caller_loop import outside_call
 from ..trace.isolation import preserved
-from ..trace.recorder import record
+from ..trace.record import record
 from ..trace.tape import Entry, Ref, Tape
 from ..trace.unwrap import eager
 

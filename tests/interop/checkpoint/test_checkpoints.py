@@ -28,6 +28,9 @@ from snnax_interop import (
 from snnax_interop.frameworks import snntorch_releases
 
 
+pytestmark = pytest.mark.full
+
+
 INPUTS, HIDDEN, OUTPUTS = 6, 8, 5
 X = torch.rand(9, 3, INPUTS, generator=torch.Generator().manual_seed(1))
 

@@ -13,6 +13,9 @@ from torch import nn
 from snnax_interop import from_torch, state_dict, to_jax
 
 
+pytestmark = pytest.mark.full
+
+
 class Net(nn.Module):
     """A frozen layer, an int64 buffer, a float64 decay, a shared layer, a module that is never called."""
 

@@ -189,6 +189,7 @@ class Ramps(torch.utils.data.Dataset):
         return torch.full((index + 1, 2), float(index)), index
 
 
+@pytest.mark.full
 def test_workers_pad_and_name_the_sample_that_is_too_long():
     collate = PadSequences(multiple=4, time_major=True)
     assert pickle.loads(pickle.dumps(collate)) == collate

@@ -103,6 +103,7 @@ def test_batches_of_one_epoch_have_noise_of_their_own():
     assert len(np.unique(values)) == 36
 
 
+@pytest.mark.full
 def test_workers_load_the_same_batches_and_leave_the_generators_here_alone():
     expected = [drawn(loader) for loader in itertools.repeat(JaxLoader(shuffled(), seed=3), 3)]
     loader = JaxLoader(shuffled(**worker_options(2, timeout=60)), seed=3)
@@ -153,6 +154,7 @@ def test_two_loaders_that_load_in_this_process_do_not_disturb_each_other():
     assert len(drawn(others)) == 1
 
 
+@pytest.mark.full
 def test_workers_of_a_stream_are_seeded_as_they_start():
     options = worker_options(2, timeout=60)
     with pytest.raises(ValueError, match=r"a seed with persistent_workers=True.*allowed: persistent_workers=False"):

@@ -19,6 +19,9 @@ from snnax.serialisation import load, save
 from snnax_interop import JaxLoader, worker_options
 
 
+pytestmark = pytest.mark.full
+
+
 def shuffled(size: int = 10, **options) -> DataLoader:
     return DataLoader(Noisy(size), batch_size=3, shuffle=True, **options)
 

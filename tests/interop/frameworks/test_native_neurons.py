@@ -19,7 +19,7 @@ from norse.torch.functional import izhikevich, lif, lif_adex, lif_ex, lif_refrac
 from snnax import snn, surrogate
 
 
-pytestmark = pytest.mark.usefixtures("double_precision")
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("double_precision")]
 
 NUM_STEPS, SIZE, DT = 40, 6, 1e-3
 SUPER = surrogate.SuperSpike(1.0)  # what Norse 1.1 makes of every alpha

@@ -10,6 +10,9 @@ from snnax import snn
 from snnax_interop import check_equivalence, from_torch
 
 
+pytestmark = pytest.mark.full
+
+
 def models(case):
     module = case.build()
     converted = from_torch(module, case.step())

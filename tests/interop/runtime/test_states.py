@@ -13,6 +13,9 @@ from torch import nn
 from snnax_interop import from_torch, hidden_states, to_jax
 
 
+pytestmark = pytest.mark.full
+
+
 NEURONS = {
     "Leaky": lambda: snntorch.Leaky(beta=0.9, init_hidden=True),
     "Synaptic": lambda: snntorch.Synaptic(alpha=0.7, beta=0.9, init_hidden=True),

@@ -15,6 +15,9 @@ from torch import nn
 from snnax_interop import UnsupportedOptionError, check_equivalence, from_torch, state_dict, to_jax
 
 
+pytestmark = pytest.mark.full
+
+
 def frames(time: int = 6, batch: int = 5, seed: int = 1) -> torch.Tensor:
     return torch.rand((time, batch, 1, 4, 4), generator=torch.Generator().manual_seed(seed)) * 3
 

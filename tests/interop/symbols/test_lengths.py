@@ -13,6 +13,9 @@ from snnax_interop.ir.formulas import fit_steps
 from snnax_interop.ir.sizes import Size, SizeRatio
 
 
+pytestmark = pytest.mark.full
+
+
 class Net(nn.Module):
     """Records its spikes over `steps`, and returns what `finish` makes of them."""
 

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from snnax_interop import RecordingError, check_equivalence, from_torch
 from snnax_interop.frameworks import registry_for
 from snnax_interop.ops import OPS, op_name
-from snnax_interop.trace.recorder import record
+from snnax_interop.trace.record import record
 from snnax_interop.trace.tape import Ref, base_name, leaves_of, refs
 
 

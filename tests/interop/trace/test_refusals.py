@@ -1041,6 +1041,7 @@ def test_a_list_that_forward_appends_to_stays_the_same_list():
 
 
 @pytest.mark.parametrize("statement", ["import snnax_interop", "from snnax_interop import from_torch"])
+@pytest.mark.full
 def test_without_torch_the_pip_line_is_named(statement):
     code = f"""
         import sys

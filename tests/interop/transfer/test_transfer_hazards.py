@@ -228,6 +228,7 @@ def test_what_is_written_to_a_mapped_file_shows_unless_copied(tmp_path, copy, se
 
 # Row "a mapped file changes": cut short
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not cut mapped files")
+@pytest.mark.full
 def test_a_process_dies_of_a_mapped_file_that_is_cut_short(tmp_path):
     code = """
 import os, sys
@@ -249,6 +250,7 @@ np.asarray(shared).sum()
 # Row "many arrays of `DataLoader` workers are kept"
 @pytest.mark.skipif(not FILES.exists(), reason="counts open files under /proc")
 @pytest.mark.parametrize(("copy", "each"), [("never", 1), ("always", 0)])
+@pytest.mark.full
 def test_each_kept_array_of_a_worker_holds_a_file_descriptor(copy, each):
     def open_files() -> int:
         gc.collect()

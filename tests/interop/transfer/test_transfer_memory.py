@@ -306,6 +306,7 @@ def test_checkpoints_mapped_into_memory(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
+@pytest.mark.full
 def test_batches_of_worker_processes(method):
     dataset = TensorDataset(elements("float32").view(64, 64), elements("uint8").view(64, 64))
     loader = DataLoader(dataset, batch_size=32, num_workers=1, multiprocessing_context=method, timeout=60)
