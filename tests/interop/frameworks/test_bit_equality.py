@@ -11,6 +11,9 @@ import sys
 import pytest
 
 
+pytestmark = pytest.mark.full
+
+
 _SCRIPT = """
 import json, warnings
 warnings.simplefilter("ignore")

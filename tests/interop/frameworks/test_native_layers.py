@@ -27,7 +27,7 @@ from norse.torch.functional.lif import LIFState
 from snnax import snn, surrogate
 
 
-pytestmark = pytest.mark.usefixtures("double_precision")
+pytestmark = [pytest.mark.full, pytest.mark.usefixtures("double_precision")]
 
 NUM_STEPS, BATCH, SIZE, DT = 20, 3, 6, 1e-3
 KEY = jax.random.key(0)

@@ -16,6 +16,9 @@ from snnax import snn
 from snnax_interop import RecordingError, check_equivalence, from_torch
 
 
+pytestmark = pytest.mark.full
+
+
 class Loop(nn.Module):
     """A loop around a module of one step, with the largest output over time, and a softmax."""
 

@@ -14,6 +14,9 @@ from snnax import encoding, snn, surrogate
 from snnax_interop import from_torch, to_jax
 
 
+pytestmark = pytest.mark.full
+
+
 PAGE = DOCS / "coming_from_norse.md"
 
 

@@ -20,6 +20,9 @@ from snntorch import spikegen
 from snntorch.functional import acc, loss, quant, reg
 
 
+pytestmark = pytest.mark.full
+
+
 PAGE = pathlib.Path(__file__).parents[3] / "docs" / "coming_from_snntorch_functions.md"
 MODULES = {"SF": (loss, acc, reg), "quant": (quant,), "spikegen": (spikegen,)}
 TOLERANCE = 1e-10

@@ -9,6 +9,9 @@ from helpers.pages import DOCS, assert_the_network_by_hand_is_the_converted_one,
 from snnax import snn
 
 
+pytestmark = pytest.mark.full
+
+
 PAGE = DOCS / "coming_from_snntorch.md"
 
 

@@ -26,6 +26,9 @@ from snnax_interop import (
 from snnax_interop.frameworks.spikingjelly import _layers
 
 
+pytestmark = pytest.mark.full
+
+
 ATAN = surrogate.ATan()
 
 

@@ -9,6 +9,9 @@ from snnax import snn
 from snnax_interop.frameworks.spikingjelly import LEAVES, _containers, _surrogates
 
 
+pytestmark = pytest.mark.full
+
+
 PAGE = DOCS / "coming_from_spikingjelly.md"
 
 
