@@ -7,6 +7,9 @@ import sys
 import pytest
 
 
+pytestmark = pytest.mark.full
+
+
 BENCHMARKS = sorted(pathlib.Path(__file__).parents[2].glob("benchmarks/*.py"))
 SCRIPTS = [path for path in BENCHMARKS if "__main__" in path.read_text()]
 

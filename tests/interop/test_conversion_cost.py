@@ -14,6 +14,9 @@ from torch import nn
 from snnax_interop import Converted, from_torch
 
 
+pytestmark = pytest.mark.full
+
+
 # As given, twice in a row, with another length, with another batch size, in float64, and there on one sample alone.
 RUNS = 6
 

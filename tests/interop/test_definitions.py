@@ -23,6 +23,9 @@ from torch import nn
 from snnax_interop import InteropError, from_torch
 
 
+pytestmark = pytest.mark.full
+
+
 @dataclasses.dataclass(frozen=True)
 class Definition:
     """A network and the shape of its input, and the refusal where it has one."""

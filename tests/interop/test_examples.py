@@ -16,6 +16,9 @@ from snnax.serialisation import Checkpoints
 from tests.scripts import EXAMPLES, load_example
 
 
+pytestmark = pytest.mark.full
+
+
 @pytest.fixture
 def one_thread():
     """Several threads of torch on cores that other tests keep busy wait for each other most of the time."""

@@ -1,9 +1,13 @@
 """The code of docs/data.md runs."""
 
+import pytest
 from helpers.pages import DOCS, run_page
 from helpers.recordings import write_nmnist
 
 from tests.scripts import load_example
+
+
+pytestmark = pytest.mark.full
 
 
 def test_the_code_of_the_page_runs(tmp_path, capsys):

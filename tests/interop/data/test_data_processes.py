@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from snnax_interop.data import JaxLoader
 
 
+pytestmark = pytest.mark.full
+
+
 class Squares(Dataset):
     """At module level and importable, because worker processes unpickle it."""
 

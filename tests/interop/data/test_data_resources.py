@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from snnax_interop import JaxLoader, worker_options
 
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads /proc")
+pytestmark = [pytest.mark.full, pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="reads /proc")]
 
 
 def resources() -> tuple[int, int, int]:

@@ -21,6 +21,9 @@ import pytest
 from snnax.serialisation import Checkpoints
 
 
+pytestmark = pytest.mark.full
+
+
 EXAMPLES = pathlib.Path(__file__).parents[3] / "examples"
 # What differs is the last bit of sums of 64 gradients, through 12 updates; measured: 1.4e-16
 TOLERANCE = 1e-12

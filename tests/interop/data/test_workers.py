@@ -12,6 +12,9 @@ from snnax_interop import JaxLoader, worker_options
 from snnax_interop.data import workers
 
 
+pytestmark = pytest.mark.full
+
+
 def collate_with_jax(samples) -> tuple:
     """What hangs in a worker made by fork."""
     total = jnp.sum(jnp.array([value.item() for (value,) in samples]))

@@ -13,6 +13,9 @@ from snnax.surrogate import Derivative
 from snnax_interop import RecordingError, check_equivalence, from_torch, to_jax
 
 
+pytestmark = pytest.mark.full
+
+
 class Spike(torch.autograd.Function):
     """SuperSpike as tutorials write it: a write at a mask, and a backward with a constant of the class."""
 
