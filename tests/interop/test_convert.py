@@ -53,6 +53,9 @@ def fresh(name: str, shape: str = "example", seed: int = 11) -> tuple[torch.Tens
     return case.inputs(getattr(case, shape), seed)
 
 
+run = eqx.filter_jit(lambda network, *inputs: network(*inputs))  # operation by operation, it would take longer
+
+
 def as_arrays(tensors: tuple[torch.Tensor, ...]) -> tuple[jax.Array, ...]:
     return tuple(to_jax(x) for x in tensors)
 
@@ -67,21 +70,21 @@ def test_float32_agrees_but_for_spikes_whose_membrane_touches_the_threshold(name
     module, converted = network(name)
     inputs = fresh(name)
     with torch.no_grad():
-        run = run_torch(copy.deepcopy(module), inputs, CASES[name].loop == "outside")
+        torch_run = run_torch(copy.deepcopy(module), inputs, CASES[name].loop == "outside")
     outputs, spikes = eqx.filter_jit(lambda *x: (converted(*x), converted.spikes(*x)))(*as_arrays(inputs))
-    flipped = np.zeros(len(next(iter(run.spikes.values()))), bool)
-    for path, expected in run.spikes.items():
+    flipped = np.zeros(len(next(iter(torch_run.spikes.values()))), bool)
+    for path, expected in torch_run.spikes.items():
         if isinstance(module.get_submodule(path), SPIKING):
             assert expected.any()
             differ = (expected.numpy() != np.asarray(spikes[path])).reshape(len(expected), -1)
             flipped |= differ.any(1)
     if flipped.any():
         step = int(np.argmax(flipped))
-        closest = min(float(each[step].min()) for each in run.margins.values())
+        closest = min(float(each[step].min()) for each in torch_run.margins.values())
         assert closest < MARGIN
         return
-    assert_same_structure(run.outputs, outputs)
-    for one, other in zip(tensors_of(run.outputs), arrays_of(outputs), strict=True):
+    assert_same_structure(torch_run.outputs, outputs)
+    for one, other in zip(tensors_of(torch_run.outputs), arrays_of(outputs), strict=True):
         np.testing.assert_allclose(other, one.numpy(), rtol=1e-5, atol=1e-5 * float(one.abs().max()))
 
 
@@ -91,25 +94,26 @@ def test_a_second_call_of_the_same_shapes_does_not_compile_again(name):
     traced = []
 
     @eqx.filter_jit
-    def run(converted, *arrays):
+    def traced_run(converted, *arrays):
         traced.append(len(traced))
         return converted(*arrays)
 
-    jax.block_until_ready(run(converted, *as_arrays(fresh(name))))
+    jax.block_until_ready(traced_run(converted, *as_arrays(fresh(name))))
     moved = jax.tree.map(lambda leaf: leaf * 2 if eqx.is_inexact_array(leaf) else leaf, converted)
-    jax.block_until_ready(run(moved, *as_arrays(fresh(name, seed=12))))
+    jax.block_until_ready(traced_run(moved, *as_arrays(fresh(name, seed=12))))
     assert traced == [0]
 
 
 def test_a_converted_network_runs_under_vmap():
     _, converted = network("time first")
     (first,), (second,) = as_arrays(fresh("time first")), as_arrays(fresh("time first", seed=12))
-    together = jax.vmap(converted)(jnp.stack([first, second]))
+    together = jax.jit(jax.vmap(converted))(jnp.stack([first, second]))
     for index, x in enumerate((first, second)):
-        for one, other in zip(converted(x), together, strict=True):
+        for one, other in zip(run(converted, x), together, strict=True):
             np.testing.assert_allclose(one, other[index], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.full
 @by_case
 def test_a_module_is_left_as_it_was_found(name):
     case = CASES[name]
@@ -147,8 +151,7 @@ def test_pickling_keeps_what_a_network_computes(name):
     _, converted = network(name)
     again = pickle.loads(pickle.dumps(converted))
     inputs = as_arrays(fresh(name))
-    run = eqx.filter_jit(lambda network, inputs: network(*inputs))
-    for one, other in zip(arrays_of(run(converted, inputs)), arrays_of(run(again, inputs)), strict=True):
+    for one, other in zip(arrays_of(run(converted, *inputs)), arrays_of(run(again, *inputs)), strict=True):
         np.testing.assert_array_equal(one, other)
     assert repr(again) == repr(converted)
     assert str(again.report) == str(converted.report)
@@ -197,13 +200,13 @@ def test_the_native_model_computes_the_same_per_sample(name):
     (x,) = as_arrays(fresh(name))
     model = converted.model
 
-    def run(sample):
+    def of_sample(sample):
         states = model.init_states(input_shape=sample.shape[1:])
         return model(states, sample)[1][-1]
 
-    expected = converted.spikes(x)
+    expected = eqx.filter_jit(converted.spikes)(x)
     last = list(expected)[-1]
-    outs = jax.tree.leaves(jax.vmap(run, in_axes=1, out_axes=1)(x))
+    outs = jax.tree.leaves(jax.jit(jax.vmap(of_sample, in_axes=1, out_axes=1))(x))
     assert expected[last].any()
     assert any(out.shape == expected[last].shape and bool((out == expected[last]).all()) for out in outs)
 
@@ -292,12 +295,13 @@ class Counts(nn.Module):
         return torch.stack(spikes).sum(0), mem
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.bool])
 def test_inputs_of_other_types_than_floats_keep_them(dtype):
     module = Counts()
     (x,) = (torch.randint(0, 4, (3, 8, 5), generator=torch.Generator().manual_seed(1)).to(dtype),)
     converted = from_torch(module, (x,))
-    counts, membranes = converted(to_jax(x.flip(0)))
+    counts, membranes = run(converted, to_jax(x.flip(0)))
     expected, mem = module(x.flip(0))
     assert expected.sum() > 0
     np.testing.assert_array_equal(counts, expected.detach().numpy())
@@ -317,13 +321,14 @@ class Moments(Counts):
         return membranes[1], membranes[-2], membranes[7], torch.stack(membranes[1:-1]), {"all": membranes}
 
 
-@pytest.mark.parametrize("length", [8, 9, 17, 20])
-def test_steps_that_are_picked_after_the_loop_are_those_at_any_length(length):
+@pytest.mark.full
+def test_steps_that_are_picked_after_the_loop_are_those_at_any_length():
     module = Moments()
     converted = from_torch(module, (torch.rand(3, 8, 5) * 4,))
-    (x,) = (torch.rand((2, length, 5), generator=torch.Generator().manual_seed(2)) * 4,)
-    found, expected = converted(to_jax(x)), module(x)
-    assert len(found[-1]["all"]) == length
-    assert all(bool((each > 1).any()) for each in expected[:3])
-    for a, b in zip(jax.tree.leaves(found), pytree.tree_leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-5, atol=1e-5)
+    for length in (8, 9, 17, 20):
+        (x,) = (torch.rand((2, length, 5), generator=torch.Generator().manual_seed(2)) * 4,)
+        found, expected = run(converted, to_jax(x)), module(x)
+        assert len(found[-1]["all"]) == length
+        assert all(bool((each > 1).any()) for each in expected[:3])
+        for a, b in zip(jax.tree.leaves(found), pytree.tree_leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-5, atol=1e-5)

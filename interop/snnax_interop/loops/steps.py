@@ -63,7 +63,9 @@ class StepValues:
         if not whole or None in initials:
             return None
         value = self.of(sequence.arguments["input"], 0)
-        for initial in reversed(initials) if value is not None else ():
+        if value is None:
+            return None
+        for initial in reversed(initials):
             operand = Carried(value, initial)
             value = dataclasses.replace(value)
             self.operands[value] = operand

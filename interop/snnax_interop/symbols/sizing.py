@@ -62,7 +62,11 @@ class Sizing:
         lengths = self.runs.lengths
         if lengths is None or a == c:
             return Size(0, a, batched=batched)
-        found = Size.fit((a, c), lengths) or Size.rounding((a, c), lengths) or Size.affine((a, c), lengths)
+        found = (
+            Size.fit((a, c), lengths, exact=self.runs.whole)
+            or Size.rounding((a, c), lengths)
+            or Size.affine((a, c), lengths)
+        )
         return None if found is None else dataclasses.replace(found, batched=batched)
 
     def number(self, entries: CallInRuns, a: Any, b: Any, c: Any) -> Any:

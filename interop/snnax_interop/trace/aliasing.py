@@ -208,7 +208,7 @@ class Aliases:
         while view.parent is not None:
             if view.entry is not None and _op(view.entry) in _DETACHED:
                 # What it was detached from has a gradient that is none of the write's: it is not to be read again.
-                view.memory.past = f", by {name} through .{_op(view.entry)}, past its gradient"
+                view.memory.past = f", by {name} through .{base_name(view.entry.target)}, past its gradient"
                 view.parent = view.entry = None
                 return
             self._undo(view, view.ref, name)

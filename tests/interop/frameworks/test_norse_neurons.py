@@ -1,17 +1,20 @@
 """Every neuron class of Norse with its options against the installed Norse, as a cell in a loop and over sequences."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import norse.torch as norse
 import numpy as np
 import pytest
 import torch
+from helpers.conversion import one_of_many
+from helpers.side_by_side import SideBySide, by_group, first_of_each, groups
 from norse.torch.functional import izhikevich, lif, lif_refrac, lsnn
 from norse.torch.functional.reset import reset_subtract
 from norse.torch.functional.threshold import threshold
@@ -49,6 +52,18 @@ class Cell(nn.Module):
         self.neuron = neuron
         self.out = nn.Linear(N, 3)
 
+    in_steps = True
+
+    def start(self, x):
+        return None
+
+    def step(self, x, state):
+        z, state = self.neuron(self.fc(x), state)
+        return (self.out(z),), state
+
+    def finish(self, outs, state):
+        return outs, state
+
     def forward(self, x, state=None):
         outs = []
         for xt in x:
@@ -60,6 +75,8 @@ class Cell(nn.Module):
 class Lifted(Cell):
     """A layer over the whole sequence."""
 
+    in_steps = False
+
     def forward(self, x, state=None):
         z, state = self.neuron(self.fc(x), state)
         return self.out(z), state
@@ -67,6 +84,9 @@ class Lifted(Cell):
 
 class Silent(Cell):
     """No state comes out."""
+
+    def finish(self, outs, state):
+        return outs
 
     def forward(self, x):
         return super().forward(x)[0]
@@ -213,39 +233,67 @@ CASES["IAFCell learned"] = Case(
     functools.partial(Learnable, norse.IAFCell, norse.IAFParameters, False, v_th=2.0, v_reset=-0.4), scale=2.0
 )
 
-by_case = pytest.mark.parametrize("name", CASES)
+
+def class_of(name: str) -> str:
+    return name.split()[0].rstrip(",")
+
+
+def kind_of(name: str) -> Hashable:
+    """What networks have in common that are compared together."""
+    case = CASES[name]
+    return class_of(name), case.scale, case.spikes
+
+
+FIRST = first_of_each(CASES, class_of)
+by_class = pytest.mark.parametrize("name", FIRST)
+by_options = by_group(groups(CASES, kind_of))
+
+
+def build(names: tuple[str, ...]) -> nn.Module:
+    nets = {name: CASES[name].build() for name in names}
+    return nets[names[0]] if len(nets) == 1 else SideBySide(nets)
 
 
 @functools.cache
-def recorded(name: str) -> tuple[nn.Module, Any, list[str]]:
-    """A case's module, its conversion, and the warnings: no case is converted twice."""
-    module = CASES[name].build()
-    with warnings.catch_warnings(record=True) as caught:
+def recorded(names: tuple[str, ...]) -> tuple[nn.Module, Any, list[str]]:
+    """The module of some cases, its conversion, and the warnings: nothing is converted twice."""
+    module = build(names)
+    # What is alone is one of each class, and converted with all checks.
+    unchecked = contextlib.nullcontext() if len(names) == 1 else one_of_many()
+    with warnings.catch_warnings(record=True) as caught, unchecked:
         warnings.simplefilter("always", UserWarning)
-        found = from_torch(module, CASES[name].inputs(0))
+        found = from_torch(module, CASES[names[0]].inputs(0))
     return module, found, [str(each.message) for each in caught]
 
 
-def converted(name: str) -> tuple[nn.Module, Any]:
-    return recorded(name)[:2]
+def converted(*names: str) -> tuple[nn.Module, Any]:
+    return recorded(names)[:2]
 
 
-@by_case
-def test_spikes_states_and_gradients_are_those_of_norse(name):
-    case = CASES[name]
-    module, found = converted(name)
-    report = check_equivalence(module, found, case.inputs(1, steps=11, batch=3))
+def assert_same(names: tuple[str, ...]) -> None:
+    """Spikes, states and gradients are those of Norse."""
+    module, found = converted(*names)
+    report = check_equivalence(module, found, CASES[names[0]].inputs(1, steps=11, batch=3))
     report.raise_if_failed()
     assert not report.silent
-    assert (report.spikes > 0) == case.spikes
+    assert (report.spikes > 0) == CASES[names[0]].spikes
 
 
-@by_case
-def test_weights_go_back_strictly_and_into_a_module_rebuilt_from_code(name):
-    case = CASES[name]
-    module, found = converted(name)
+@by_class
+def test_a_class_has_the_spikes_states_and_gradients_of_norse(name):
+    assert_same((name,))
+
+
+@by_options
+def test_all_options_have_the_spikes_states_and_gradients_of_norse(names):
+    assert_same(names)
+
+
+@by_options
+def test_weights_go_back_strictly_and_into_a_module_rebuilt_from_code(names):
+    module, found = converted(*names)
     weights = state_dict(found)
-    rebuilt = case.build()
+    rebuilt = build(names)
     with torch.no_grad():
         for parameter in rebuilt.parameters():
             parameter.add_(1.0)
@@ -255,11 +303,16 @@ def test_weights_go_back_strictly_and_into_a_module_rebuilt_from_code(name):
             torch.testing.assert_close(target.state_dict()[key], value, rtol=0, atol=0)
 
 
-@by_case
-def test_what_would_surprise_is_said_in_a_warning_and_nothing_else(name):
-    surprise, messages = CASES[name].surprise, recorded(name)[2]
-    assert len(messages) == (1 if surprise else 0)
-    assert all(surprise in message and "'neuron'" in message for message in messages)
+@by_options
+def test_what_would_surprise_is_said_in_a_warning_and_nothing_else(names):
+    messages = recorded(names)[2]
+    for name in names:
+        surprise = CASES[name].surprise
+        path = "neuron" if len(names) == 1 else f"nets.{name}.neuron"
+        said = [message for message in messages if f"'{path}'" in message]
+        assert len(said) == (1 if surprise else 0)
+        assert all(surprise in message for message in said)
+    assert len(messages) == sum(bool(CASES[name].surprise) for name in names)
 
 
 NATIVE = {

@@ -1,6 +1,9 @@
 """Every option of `snntorch.Leaky`, forward and backward against the class itself in float64."""
 
 import inspect
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,8 @@ import pytest
 import snntorch
 import torch
 from helpers.compare import assert_same
+from helpers.conversion import one_of_many
+from helpers.side_by_side import SideBySide
 from snntorch import surrogate
 from torch import nn
 
@@ -28,6 +33,18 @@ class Net(nn.Module):
         self.lif = neuron
         self.readout = nn.Linear(NEURONS, 3)
 
+    in_steps = True
+
+    def start(self, x):
+        return self.lif.reset_mem()
+
+    def step(self, x, mem):
+        spk, mem = self.lif(self.fc(x), mem)
+        return (self.readout(spk), mem), mem
+
+    def finish(self, outs, mem):
+        return outs
+
     def forward(self, x):
         mem = self.lif.reset_mem()
         outs, mems = [], []
@@ -42,9 +59,19 @@ def inputs(seed: int) -> tuple[torch.Tensor]:
     return (torch.rand((9, 3, 4), generator=torch.Generator().manual_seed(seed)) * 8 - 2,)
 
 
-def assert_converts(inert: tuple[str, ...] = (), **options) -> None:
-    module = Net(snntorch.Leaky(**{"beta": 0.8, **options}))
-    assert_same(module, from_torch(module, inputs(0)), inputs(1), inert=inert)
+def assert_converts(options: Mapping[str, dict[str, Any]], inert: tuple[str, ...] = ()) -> None:
+    """Neurons with these options, each in a network of its own; those named in `inert` have no gradient of beta."""
+    nets = {name: Net(snntorch.Leaky(**{"beta": 0.8, **given})) for name, given in options.items()}
+    module = SideBySide(nets)
+    with one_of_many():
+        converted = from_torch(module, inputs(0))
+    assert_same(module, converted, inputs(1), inert=tuple(f"nets.{name}.lif.beta" for name in inert))
+
+
+def combined(**values: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """Options in all combinations, by what they are."""
+    rows = [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+    return {" ".join(map(str, row.values())).replace(".", ","): row for row in rows}  # no dots in names of modules
 
 
 def vector(low: float, high: float) -> torch.Tensor:
@@ -61,18 +88,19 @@ def test_every_constructor_option_is_dealt_with():
     assert set(FRAMEWORK.converters[snntorch.Leaky].options) == set(inspect.signature(snntorch.Leaky).parameters)
 
 
-@pytest.mark.parametrize("learn", [False, True], ids=["constant", "learned"])
-@pytest.mark.parametrize("reset_delay", [True, False], ids=["delayed", "at once"])
-@pytest.mark.parametrize("reset_mechanism", ["subtract", "zero", "none"])
-def test_resets(reset_mechanism, reset_delay, learn):
-    assert_converts(
-        beta=vector(0.3, 0.95) if learn else 0.8,
-        threshold=vector(0.5, 1.5) if learn else 1.1,
-        learn_beta=learn,
-        learn_threshold=learn,
-        reset_mechanism=reset_mechanism,
-        reset_delay=reset_delay,
-    )
+RESETS = ("subtract", "zero", "none")
+DELAYS = (True, False)
+
+
+def test_resets_of_a_constant_neuron():
+    assert_converts(combined(reset_mechanism=RESETS, reset_delay=DELAYS, threshold=[1.1]))
+
+
+@pytest.mark.full
+def test_resets_of_a_learned_neuron():
+    learned = {"beta": vector(0.3, 0.95), "threshold": vector(0.5, 1.5), "learn_beta": True, "learn_threshold": True}
+    options = combined(reset_mechanism=RESETS, reset_delay=DELAYS)
+    assert_converts({name: {**given, **learned} for name, given in options.items()})
 
 
 BETAS = {
@@ -90,14 +118,15 @@ BETAS = {
 INERT_BETAS = ("negative", "above one")
 
 
-@pytest.mark.parametrize("beta", BETAS.values(), ids=BETAS)
-def test_constant_decays(beta):
-    assert_converts(beta=beta)
+@pytest.mark.full
+def test_constant_decays():
+    assert_converts({name: {"beta": beta} for name, beta in BETAS.items()})
 
 
-@pytest.mark.parametrize("name", [name for name in BETAS if name not in ("integer", "NumPy number")])
-def test_learned_decays_and_their_gradients_at_and_beyond_the_bounds(name):
-    assert_converts(beta=BETAS[name], learn_beta=True, inert=("lif.beta",) if name in INERT_BETAS else ())
+@pytest.mark.full
+def test_learned_decays_and_their_gradients_at_and_beyond_the_bounds():
+    learned = {name: beta for name, beta in BETAS.items() if name not in ("integer", "NumPy number")}
+    assert_converts({name: {"beta": beta, "learn_beta": True} for name, beta in learned.items()}, inert=INERT_BETAS)
 
 
 def test_the_gradient_of_a_decay_is_whole_at_its_bounds_and_none_beyond():
@@ -116,11 +145,16 @@ THRESHOLDS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("reset_mechanism", ["subtract", "zero"])
-@pytest.mark.parametrize("name", [name for name in THRESHOLDS if name != "large"])
-def test_thresholds(name, reset_mechanism):
-    learn = name != "integer"
-    assert_converts(threshold=THRESHOLDS[name], learn_threshold=learn, reset_mechanism=reset_mechanism)
+def test_thresholds(reset_mechanism):
+    reached = {name: threshold for name, threshold in THRESHOLDS.items() if name != "large"}
+    assert_converts(
+        {
+            name: {"threshold": threshold, "learn_threshold": name != "integer", "reset_mechanism": reset_mechanism}
+            for name, threshold in reached.items()
+        }
+    )
 
 
 def test_a_threshold_that_nothing_reaches_gives_the_bare_membrane():
@@ -144,15 +178,15 @@ SURROGATES = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("reset_delay", [True, False], ids=["delayed", "at once"])
-@pytest.mark.parametrize("spike_grad", SURROGATES.values(), ids=SURROGATES)
-def test_surrogates(spike_grad, reset_delay):
-    assert_converts(spike_grad=spike_grad, learn_threshold=True, reset_delay=reset_delay)
+def test_surrogates(reset_delay):
+    options = {"learn_threshold": True, "reset_delay": reset_delay}
+    assert_converts({name: {"spike_grad": spike_grad, **options} for name, spike_grad in SURROGATES.items()})
 
 
-@pytest.mark.parametrize("reset_mechanism", ["subtract", "zero"])
-def test_a_disabled_surrogate(reset_mechanism):
-    assert_converts(surrogate_disable=True, reset_mechanism=reset_mechanism, learn_beta=True)
+def test_a_disabled_surrogate():
+    assert_converts(combined(surrogate_disable=[True], reset_mechanism=["subtract", "zero"], learn_beta=[True]))
 
 
 FACTORS = {
@@ -164,26 +198,25 @@ FACTORS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("reset_mechanism", ["subtract", "zero"])
 @pytest.mark.parametrize("reset_delay", [True, False], ids=["delayed", "at once"])
-@pytest.mark.parametrize("options", FACTORS.values(), ids=FACTORS)
-def test_graded_spikes(options, reset_delay, reset_mechanism):
-    assert_converts(reset_delay=reset_delay, reset_mechanism=reset_mechanism, **options)
+def test_graded_spikes(reset_delay, reset_mechanism):
+    options = {"reset_delay": reset_delay, "reset_mechanism": reset_mechanism}
+    assert_converts({name: {**options, **factor} for name, factor in FACTORS.items()})
 
 
 def test_a_factor_of_zero_silences_a_neuron_with_delayed_reset():
     factor = torch.tensor([0.0, 1.0, 1.0, 0.5, 1.0, 1.0])
-    assert_converts(graded_spikes_factor=factor, learn_graded_spikes_factor=True)
+    assert_converts({"zero": {"graded_spikes_factor": factor, "learn_graded_spikes_factor": True}})
 
 
-@pytest.mark.parametrize("reset_mechanism", ["subtract", "zero", "none"])
-@pytest.mark.parametrize("reset_delay", [True, False], ids=["delayed", "at once"])
-def test_inhibition(reset_delay, reset_mechanism):
-    assert_converts(inhibition=True, reset_delay=reset_delay, reset_mechanism=reset_mechanism, learn_threshold=True)
-
-
-def test_inhibition_ignores_the_factor():
-    assert_converts(inhibition=True, graded_spikes_factor=0.5)
+@pytest.mark.full
+def test_inhibition():
+    assert_converts(
+        combined(inhibition=[True], reset_delay=DELAYS, reset_mechanism=RESETS, learn_threshold=[True])
+        | {"the factor is ignored": {"inhibition": True, "graded_spikes_factor": 0.5}}
+    )
 
 
 @pytest.mark.parametrize("output", [True, False])

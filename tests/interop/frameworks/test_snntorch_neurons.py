@@ -1,11 +1,12 @@
 """Every neuron of snnTorch 1.0 with every option against the installed class: spikes, states, gradients in float64."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import equinox as eqx
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 import snntorch
 import torch
+from helpers.conversion import one_of_many
+from helpers.side_by_side import SideBySide, by_group, first_of_each, groups
 from snntorch import surrogate
 from snntorch.functional import quant
 from torch import nn
@@ -47,9 +50,23 @@ class Network(nn.Module):
         super().__init__()
         self.layer, self.neuron, self.readout = layer, neuron, readout
 
+    in_steps = True
+
+    def start(self, x):
+        return self.neuron.reset_mem()
+
+    def finish(self, outs, states):
+        return outs
+
 
 class Explicit(Network):
     """States are handed over by the loop, membranes come out."""
+
+    def step(self, x, states):
+        states = states if isinstance(states, tuple) else (states,)
+        found = self.neuron(self.layer(x), *states)
+        takes_spikes = isinstance(self.neuron, snntorch.RLeaky | snntorch.RSynaptic)
+        return (self.readout(found[0]), found[-1]), found if takes_spikes else found[1:]
 
     def forward(self, x):
         states = self.neuron.reset_mem()
@@ -67,6 +84,10 @@ class Explicit(Network):
 class Hidden(Network):
     """The neuron keeps its state; only its spikes come out."""
 
+    def step(self, x, states):
+        found = self.neuron(self.layer(x))
+        return (self.readout(found[0] if isinstance(found, tuple) else found),), None
+
     def forward(self, x):
         self.neuron.reset_mem()
         outs = []
@@ -78,6 +99,11 @@ class Hidden(Network):
 
 class Delta(Network):
     """`DeltaLeaky` takes and returns a tuple of states."""
+
+    def step(self, x, states):
+        current = self.layer(x)
+        spikes, states = self.neuron(current) if self.neuron.init_hidden else self.neuron(current, states)
+        return (self.readout(spikes), states[0]), states
 
     def forward(self, x):
         states = self.neuron.reset_mem()
@@ -92,6 +118,8 @@ class Delta(Network):
 
 class Sequences(Network):
     """Layers over whole sequences."""
+
+    in_steps = False
 
     def forward(self, x):
         found = self.neuron(self.layer(x))
@@ -274,7 +302,16 @@ add("LinearLeaky", snntorch.LinearLeaky, Sequences, readout=(5,), surprise=EXPON
     **{"no bias": {**LINEAR, "bias": False}}
 )
 
-by_case = pytest.mark.parametrize("name", CASES)
+
+def kind_of(name: str) -> Hashable:
+    """What networks have in common that run on the same input."""
+    case = CASES[name]
+    return case.kind, case.image, case.scale
+
+
+FIRST = first_of_each(CASES, lambda name: CASES[name].kind)
+by_class = pytest.mark.parametrize("name", FIRST)
+by_options = by_group(groups(CASES, kind_of))
 
 
 @pytest.fixture(autouse=True)
@@ -285,40 +322,67 @@ def delta_neurons_are_off_the_list():
     neurons[:] = [each for each in neurons if not isinstance(each, snntorch.DeltaLeaky)]
 
 
+def build(names: tuple[str, ...]) -> nn.Module:
+    nets = {name: CASES[name].build() for name in names}
+    return nets[names[0]] if len(nets) == 1 else SideBySide(nets)
+
+
+def path_of(name: str, names: tuple[str, ...]) -> str:
+    return "neuron" if len(names) == 1 else f"nets.{name}.neuron"
+
+
 @functools.cache
-def converted(name: str) -> tuple[nn.Module, Any, list[str]]:
-    """A case's module, its conversion, and the warnings: no case is converted twice."""
-    module = CASES[name].build()
-    with warnings.catch_warnings(record=True) as caught:
+def converted(names: tuple[str, ...]) -> tuple[nn.Module, Any, list[str]]:
+    """The module of some cases, its conversion, and the warnings: nothing is converted twice."""
+    module = build(names)
+    # What is alone is one of each class, and converted with all checks.
+    unchecked = contextlib.nullcontext() if len(names) == 1 else one_of_many()
+    with warnings.catch_warnings(record=True) as caught, unchecked:
         warnings.simplefilter("always", UserWarning)
-        found = from_torch(module, CASES[name].inputs(0))
+        found = from_torch(module, CASES[names[0]].inputs(0))
     return module, found, [str(each.message) for each in caught]
 
 
-@by_case
-def test_spikes_states_and_gradients_are_those_of_snntorch(name):
-    case = CASES[name]
-    module, found, _ = converted(name)
-    report = check_equivalence(module, found, case.inputs(1, steps=11, batch=2))
+def assert_same(names: tuple[str, ...]) -> None:
+    """Spikes, states and gradients are those of snnTorch."""
+    module, found, _ = converted(names)
+    report = check_equivalence(module, found, CASES[names[0]].inputs(1, steps=11, batch=2))
     report.raise_if_failed()
     assert not report.silent
-    assert report.spikes or not case.options.get("output", True)
+    compared = {each.name for each in report.comparisons if each.kind == "spikes"}
+    spiking = {path_of(name, names) for name in names if CASES[name].options.get("output", True)}
+    assert compared >= spiking
+    assert report.spikes or not spiking
 
 
-@by_case
-def test_what_would_surprise_is_said_in_a_warning_and_nothing_else(name):
-    surprise, (_, found, messages) = CASES[name].surprise, converted(name)
-    assert len(messages) == (1 if surprise else 0)
-    assert all(message.startswith("at 'neuron': ") and surprise in message for message in messages)
-    assert bool(found.plan.caveats) == bool(surprise)
+@by_class
+def test_a_class_has_the_spikes_states_and_gradients_of_snntorch(name):
+    assert_same((name,))
 
 
-@by_case
-def test_weights_go_back_strictly_and_into_a_module_rebuilt_from_code(name):
-    module, found, _ = converted(name)
+@by_options
+def test_all_options_have_the_spikes_states_and_gradients_of_snntorch(names):
+    assert_same(names)
+
+
+@by_options
+def test_what_would_surprise_is_said_in_a_warning_and_nothing_else(names):
+    _, found, messages = converted(names)
+    for name in names:
+        path, surprise = path_of(name, names), CASES[name].surprise
+        said = [message for message in messages if message.startswith(f"at '{path}': ")]
+        assert len(said) == (1 if surprise else 0)
+        assert all(surprise in message for message in said)
+        assert bool(found.plan.caveats.get(path)) == bool(surprise)
+    assert len(messages) == sum(bool(CASES[name].surprise) for name in names)
+
+
+@by_options
+def test_weights_go_back_strictly_and_into_a_module_rebuilt_from_code(names):
+    module, found, _ = converted(names)
     scaled = {key: value * 1.01 for key, value in found.parameters.items()}
     changed = eqx.tree_at(lambda converted: converted.parameters, found, scaled)
-    rebuilt = CASES[name].build()
+    rebuilt = build(names)
     rebuilt.load_state_dict(state_dict(changed), strict=True)
     given = dict(module.state_dict())
     assert list(given) == list(rebuilt.state_dict())
@@ -330,13 +394,14 @@ def test_weights_go_back_strictly_and_into_a_module_rebuilt_from_code(name):
         torch.testing.assert_close(value, expected)
 
 
-@by_case
+@by_class
 def test_results_are_close_in_float32(name):
-    module, found, _ = converted(name)
+    module, found, _ = converted((name,))
     (x,) = CASES[name].inputs(2)
     with torch.no_grad():
         expected = module(x)
-    for a, b in zip(jax.tree.leaves(found(to_jax(x))), torch.utils._pytree.tree_leaves(expected), strict=True):
+    results = eqx.filter_jit(found)(to_jax(x))
+    for a, b in zip(jax.tree.leaves(results), torch.utils._pytree.tree_leaves(expected), strict=True):
         np.testing.assert_allclose(a, b.numpy(), rtol=2e-4, atol=2e-5)
 
 

@@ -1,11 +1,12 @@
 """Every neuron and surrogate of SpikingJelly 2.0 with every option against the installed class, in both step modes."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from helpers.conversion import one_of_many
+from helpers.side_by_side import SideBySide, by_group, first_of_each, groups
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 
@@ -44,6 +47,20 @@ class Network(nn.Module):
     def __init__(self, under_test: nn.Module, layer: nn.Module, readout: nn.Module):
         super().__init__()
         self.layer, self.neuron, self.readout = layer, under_test, readout
+
+    @property
+    def in_steps(self):
+        return self.neuron.step_mode == "s"
+
+    def start(self, x):
+        functional.reset_net(self)
+
+    def step(self, x, state):
+        return (self.neuron(self.layer(x)),), None
+
+    def finish(self, outs, state):
+        (spikes,) = outs
+        return self.readout(spikes), [value for value in self.neuron._memories.values() if torch.is_tensor(value)]
 
     def forward(self, x):
         functional.reset_net(self)
@@ -173,45 +190,79 @@ add("SynapseFilter", layer.SynapseFilter, "sm", spikes=False)(
     fixed={"tau": 3.0}, learned={"tau": 2.5, "learnable": True}
 )
 
-by_case = pytest.mark.parametrize("name", CASES)
+
+def kind_of(name: str) -> Hashable:
+    """What networks have in common that are compared together."""
+    case = CASES[name]
+    return case.kind, case.spikes, case.train
+
+
+FIRST = first_of_each(CASES, lambda name: CASES[name].kind)
+by_class = pytest.mark.parametrize("name", FIRST)
+by_options = by_group(groups(CASES, kind_of))
+
+
+def build(names: tuple[str, ...]) -> nn.Module:
+    nets = {name: CASES[name].build() for name in names}
+    return nets[names[0]] if len(nets) == 1 else SideBySide(nets)
+
+
+def path_of(name: str, names: tuple[str, ...]) -> str:
+    return "neuron" if len(names) == 1 else f"nets.{name}.neuron"
 
 
 @functools.cache
-def converted(name: str) -> tuple[nn.Module, Any, list[str]]:
-    """A case's module, its conversion, and the warnings: no case is converted twice."""
-    module = CASES[name].build()
-    with warnings.catch_warnings(record=True) as caught:
+def converted(names: tuple[str, ...]) -> tuple[nn.Module, Any, list[str]]:
+    """The module of some cases, its conversion, and the warnings: nothing is converted twice."""
+    module = build(names)
+    # What is alone is one of each class, and converted with all checks.
+    unchecked = contextlib.nullcontext() if len(names) == 1 else one_of_many()
+    with warnings.catch_warnings(record=True) as caught, unchecked:
         warnings.simplefilter("always", UserWarning)
-        found = from_torch(module, CASES[name].inputs(0))
+        found = from_torch(module, CASES[names[0]].inputs(0))
     return module, found, [str(each.message) for each in caught]
 
 
-@by_case
-def test_spikes_states_and_gradients_are_those_of_spikingjelly(name):
-    case = CASES[name]
-    module, found, _ = converted(name)
-    report = check_equivalence(module, found, case.inputs(1, steps=11, batch=2))
+def assert_same(names: tuple[str, ...]) -> None:
+    """Spikes, states and gradients are those of SpikingJelly."""
+    module, found, _ = converted(names)
+    report = check_equivalence(module, found, CASES[names[0]].inputs(1, steps=11, batch=2))
     report.raise_if_failed()
     assert not report.silent
-    assert bool(report.spikes) == case.spikes
-    states = [each.name for each in report.comparisons if each.kind == "final state"]
-    assert states == [f"neuron.{field}" for field in neuron_of(FRAMEWORK.converters[case.kind]).fields]
+    assert bool(report.spikes) == CASES[names[0]].spikes
+    states = {each.name for each in report.comparisons if each.kind == "final state"}
+    fields = {name: neuron_of(FRAMEWORK.converters[CASES[name].kind]).fields for name in names}
+    assert states == {f"{path_of(name, names)}.{field}" for name in names for field in fields[name]}
 
 
-@by_case
-def test_what_would_surprise_is_said_in_a_warning_and_nothing_else(name):
-    surprise, (_, found, messages) = CASES[name].surprise, converted(name)
-    assert len(messages) == (1 if surprise else 0)
-    assert all(message.startswith("at 'neuron': ") and surprise in message for message in messages)
+@by_class
+def test_a_class_has_the_spikes_states_and_gradients_of_spikingjelly(name):
+    assert_same((name,))
+
+
+@by_options
+def test_all_options_have_the_spikes_states_and_gradients_of_spikingjelly(names):
+    assert_same(names)
+
+
+@by_options
+def test_what_would_surprise_is_said_in_a_warning_and_nothing_else(names):
+    _, found, messages = converted(names)
+    for name in names:
+        surprise = CASES[name].surprise
+        said = [message for message in messages if message.startswith(f"at '{path_of(name, names)}': ")]
+        assert len(said) == (1 if surprise else 0)
+        assert all(surprise in message for message in said)
+    assert len(messages) == sum(bool(CASES[name].surprise) for name in names)
     assert not any("continues" in note for note in found.report.notes)
 
 
-@by_case
-def test_weights_go_back_strictly_and_into_a_module_rebuilt_from_code(name):
-    module, found, _ = converted(name)
+@by_options
+def test_weights_go_back_strictly_and_into_a_module_rebuilt_from_code(names):
+    module, found, _ = converted(names)
     scaled = {key: value * 1.01 for key, value in found.parameters.items()}
     changed = eqx.tree_at(lambda converted: converted.parameters, found, scaled)
-    rebuilt = CASES[name].build()
+    rebuilt = build(names)
     rebuilt.load_state_dict(state_dict(changed), strict=True)
     given = dict(module.state_dict())
     assert list(given) == list(rebuilt.state_dict())

@@ -12,6 +12,9 @@ from snnax_interop.frameworks.spikingjelly import FRAMEWORK, _containers, _surro
 pytestmark = pytest.mark.full
 
 
+pytestmark = pytest.mark.full
+
+
 PAGE = DOCS / "coming_from_spikingjelly.md"
 
 

@@ -1,13 +1,15 @@
 """Every layer of torch.nn that is taken whole, in a network with neurons behind it, with options off their defaults."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import pytest
 import snntorch
 import torch
 from helpers.compare import assert_same
+from helpers.conversion import one_of_many, without_comparison
+from helpers.side_by_side import SideBySide, by_group, first_of_each, groups
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -16,6 +18,7 @@ from snnax_interop.frameworks.pytorch import LAYERS
 
 
 BATCH, STEPS = 2, 5
+INTEGERS = (nn.Embedding, nn.EmbeddingBag)  # layers that take them
 VECTOR, SIGNAL, IMAGE, VOLUME = (6,), (4, 9), (4, 6, 8), (4, 5, 4, 6)
 SPACE = {1: SIGNAL, 2: IMAGE, 3: VOLUME}
 
@@ -185,6 +188,19 @@ class Network(nn.Module):
         fronts = [out, *(each.transpose(0, 1) if states else each for each in others)]
         return torch.cat([each.flatten(1) for each in fronts], 1)
 
+    in_steps = True
+
+    def start(self, x):
+        return self.lif.init_leaky()
+
+    def step(self, x, mem):
+        current = self.current(x)
+        spike, mem = self.lif(-current if self.negative else current, mem)
+        return (spike, mem), mem
+
+    def finish(self, outs, mem):
+        return outs
+
     def forward(self, x):
         mem = self.lif.init_leaky()
         spikes, mems = [], []
@@ -240,7 +256,7 @@ def network(build: Callable[[], nn.Module], kind: Callable[..., nn.Module] = Net
 
 def inputs(kind: type, shape: tuple[int, ...], batch: int, steps: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(batch)
-    if kind in (nn.Embedding, nn.EmbeddingBag):
+    if kind in INTEGERS:
         return torch.randint(0, 7, (batch, steps, *shape), generator=generator)
     return torch.randn(batch, steps, *shape, generator=generator)
 
@@ -266,23 +282,43 @@ def test_the_options_and_inputs_are_those_of_the_installed_class(converter):
     assert len(converter.inputs) == len(inspect.signature(converter.kind.forward).parameters) - 1 - len(refused)
 
 
+def named(rows: list[tuple]) -> dict[str, tuple]:
+    """Rows by what they show; the names of modules have no dots."""
+    return {shown(row).replace(".", ","): row for row in rows}
+
+
+def assert_same_as_torch(rows: dict[str, tuple], names: tuple[str, ...]) -> None:
+    """Layers that take inputs of the same shape, side by side."""
+    kind, _, _, shape, *_ = rows[names[0]]
+    nets, inert = {}, []
+    for name in names:
+        of_net, args, options, _, *call = rows[name]
+        nets[name] = network(lambda args=args, options=options, of_net=of_net: of_net(*args, **options), Network, *call)
+        if issubclass(of_net, nn.RNNCellBase):
+            inert.append(f"nets.{name}.layer.weight_hh")  # without a state, its factor is zero
+        if kind in INTEGERS:
+            inert.append(f"gains.{len(nets) - 1}")
+    module = SideBySide(nets, time_axis=1).eval()
+    with without_comparison() if names[0] in FIRST else one_of_many():
+        converted = from_torch(module, (inputs(kind, shape, BATCH, STEPS),))
+    assert_same(module, converted, (inputs(kind, shape, BATCH + 1, STEPS + 2),), inert=tuple(inert))
+
+
+ALL = named([*ROWS, *SEVERAL])
+FIRST = first_of_each(ALL, lambda name: ALL[name][0])
+
+
+def kind_of(name: str) -> Hashable:
+    """What rows have in common that are compared together."""
+    kind, _, _, shape, *_ = ALL[name]
+    return shape, kind in INTEGERS, name in FIRST
+
+
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
-@pytest.mark.parametrize("row", ROWS, ids=shown)
-def test_a_layer_computes_what_torch_does(row):
-    kind, args, options, shape = row
-    module = network(lambda: kind(*args, **options))
-    converted = from_torch(module, (inputs(kind, shape, BATCH, STEPS),))
-    assert_same(module, converted, (inputs(kind, shape, BATCH + 1, STEPS + 2),))
-
-
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
-@pytest.mark.parametrize("row", SEVERAL, ids=shown)
-def test_a_layer_of_several_inputs_or_outputs_computes_what_torch_does(row):
-    kind, args, options, shape, call = row
-    module = network(lambda: kind(*args, **options), Network, call)
-    converted = from_torch(module, (inputs(kind, shape, BATCH, STEPS),))
-    inert = ("layer.weight_hh",) if issubclass(kind, nn.RNNCellBase) else ()  # without a state, its factor is zero
-    assert_same(module, converted, (inputs(kind, shape, BATCH + 1, STEPS + 2),), inert=inert)
+@by_group(groups(ALL, kind_of))
+def test_layers_compute_what_torch_does(names):
+    assert_same_as_torch(ALL, names)
 
 
 @pytest.mark.parametrize(

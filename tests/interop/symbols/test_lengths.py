@@ -6,6 +6,7 @@ import pytest
 import snntorch
 import torch
 from helpers.compare import assert_same
+from helpers.conversion import without_comparison
 from torch import nn
 
 from snnax_interop import from_torch, to_jax
@@ -14,6 +15,13 @@ from snnax_interop.ir.sizes import Size, SizeRatio
 
 
 pytestmark = pytest.mark.full
+
+
+@pytest.fixture(autouse=True)
+def compared_here():
+    """The comparisons of this file are on more lengths than those of the conversion."""
+    with without_comparison():
+        yield
 
 
 class Net(nn.Module):
@@ -59,6 +67,7 @@ ANY = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("example", [6, 5])
 @pytest.mark.parametrize("name", ANY)
 def test_what_follows_from_the_length_holds_at_any(name, example):
@@ -83,6 +92,7 @@ ONE = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ONE)
 def test_what_does_not_is_fixed_to_the_length_of_the_example(name):
     options, length = ONE[name]
@@ -95,6 +105,7 @@ def test_what_does_not_is_fixed_to_the_length_of_the_example(name):
             converted(to_jax(sequence(other)))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("period", "example", "others", "wrong", "multiple"),
     [
