@@ -35,7 +35,7 @@ from .symbols.batch_axes import drop_batch
 from .symbols.probe import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
 from .symbols.unify import Length, unify
 from .trace.caller_loop import outside_call
-from .trace.determinism import Kept, check_deterministic
+from .trace.determinism import AttributeSnapshot, check_deterministic
 from .trace.example import Example, checked_inputs, repeated
 from .trace.isolation import preserved
 from .trace.record import run_once
@@ -134,11 +134,11 @@ def traced(
     check_surrogates(module, surrogates, registry)
     if loop != "outside":
         with preserved(module):
-            kept = Kept(module, registry)
+            attributes = AttributeSnapshot(module, registry)
             run = Run.of(run_once(module, inputs, registry))
             inside = runs_over_time(run)
             if inside:
-                kept.check_second_call(inputs, run.tape)
+                attributes.check_second_call(inputs, run.tape)
         if inside:
             return Example(module, inputs, registry, surrogates), run
         if loop == "inside" or not registry.neurons(module):
@@ -146,7 +146,7 @@ def traced(
     call = outside_call(module, len(inputs))
     example = Example(module, tuple(map(repeated, inputs)), registry, surrogates, call)
     run = Run.of(example.record(example.inputs))
-    if not any(segment.count > 1 for segment in run.segments):
+    if not any(loop.count > 1 for loop in run.loops):
         raise RecordingError(
             "the calls of forward at different time steps differ; see loop='inside'", framework="torch"
         )

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from snnax_interop.ops import ELEMENTWISE, OPS, MIXING, Steps, op_name
+from snnax_interop.ops import ELEMENTWISE, MIXING, OPS, Steps, op_name
 
 
 def _random(*shape, seed=0, scale=2.0):

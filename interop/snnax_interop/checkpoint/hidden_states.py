@@ -25,8 +25,8 @@ def hidden_states(module: torch.nn.Module) -> dict[str, dict[str, Array]]:
     found = {}
     paths = {id(child): path for path, child in module.named_modules()}
     for neuron, converter in registry_for(module).neurons(module):
-        kept = () if converter.memory is None else converter.memory.read(neuron)
-        if kept and all(tensor.numel() for tensor in kept):
-            arrays = (to_jax(tensor.detach(), copy="always") for tensor in kept)
+        state = () if converter.memory is None else converter.memory.read(neuron)
+        if state and all(tensor.numel() for tensor in state):
+            arrays = (to_jax(tensor.detach(), copy="always") for tensor in state)
             found[paths[id(neuron)]] = dict(zip(converter.fields, arrays, strict=True))
     return found

@@ -173,7 +173,7 @@ def _shown(tensor: torch.Tensor) -> str:
 def _check_values(cast: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], plan: ExecutionPlan) -> None:
     """Refuse two values of one tensor, and other values than those that the conversion has been made with."""
     first: dict[str, str] = {}
-    held = _read_in_conversion(plan)
+    read = _read_in_conversion(plan)
     for key, value in cast.items():
         canonical = plan.canonical[key]
         other = first.setdefault(canonical, key)
@@ -182,7 +182,7 @@ def _check_values(cast: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tens
                 f"has another value than '{other}', and both are one tensor in the network; expected one value",
                 path=key,
             )
-        if canonical in held and not _same(value, own[key]):
+        if canonical in read and not _same(value, own[key]):
             raise WeightMappingError(
                 f"found {_content(value)}, expected {_content(own[key])}, with which the network was converted: what "
                 "it computes was chosen by it. Build the module with the other value, and convert that",
@@ -196,11 +196,11 @@ def _read_in_conversion(plan: ExecutionPlan) -> set[str]:
     Those that `forward` has read in Python, and those of converted modules that no array of the network belongs to: the
     reset mechanism of a neuron, a factor of 1 that is left out. Counts of batches are for training only.
     """
-    plain = [plan.after, *(stage.before for stage in plan.loops)]
-    graphs = [*(each.graph for each in plain), *(stage.model for stage in plan.loops)]
+    between = [plan.after, *(loop.before for loop in plan.loops)]
+    graphs = [*(each.graph for each in between), *(loop.model for loop in plan.loops)]
     placed = {leaf.key for leaf in jax.tree.leaves(graphs) if isinstance(leaf, Slot)}
-    for each in (*plain, *plan.loops):
-        placed |= {key for kept in each.statistics for key in (kept.mean, kept.var, kept.count)}
+    for each in (*between, *plan.loops):
+        placed |= {key for statistics in each.statistics for key in (statistics.mean, statistics.var, statistics.count)}
     inside = tuple(f"{module.path}." if module.path else "" for module in plan.modules)
     absent = {key for key in set(plan.canonical.values()) - placed if key.startswith(inside)}
     return {*plan.read, *(key for key in absent if not key.endswith("num_batches_tracked"))}

@@ -78,8 +78,8 @@ class ConversionContext:
 
     def call(self, op: str, *names: str, **options: Any) -> Call:
         """The module as a function of its inputs, with those of the named parameters that it has."""
-        held = {name: self.parameter(name) for name in names if getattr(self.module, name) is not None}
-        return Call.of_form(op, self.form, {**held, **options})
+        arguments = {name: self.parameter(name) for name in names if getattr(self.module, name) is not None}
+        return Call.of_form(op, self.form, {**arguments, **options})
 
     def refuse(self, option: str, found: Any, *, allowed: str, advice: str) -> UnsupportedOptionError:
         """The error for a value of an option that cannot be converted exactly."""

@@ -1,4 +1,4 @@
-"""What one time step of a segment is made of: its calls, and where each of their arguments comes from."""
+"""What one time step of a loop is made of: its calls, and where each of their arguments comes from."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ..trace.tape import Entry, Ref, Tape, refs
-from .detect import Segment
+from .detect import TapeLoop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +22,9 @@ class BodyValue:
 
 @dataclasses.dataclass(frozen=True)
 class ValueAtStep:
-    """A value at one time step of the segment of this number."""
+    """A value at one time step of the loop of this number."""
 
-    segment: int
+    loop: int
     step: int
     value: BodyValue
 
@@ -46,14 +46,14 @@ class LoopCarried:
 
 @dataclasses.dataclass(frozen=True)
 class Invariant:
-    """An argument made before the segment, the same at every step."""
+    """An argument made before the loop, the same at every step."""
 
     ref: Ref
 
 
 @dataclasses.dataclass(frozen=True)
 class Scanned:
-    """A time step of a value made before the segment: entry `start + t * stride` along `axis`.
+    """A time step of a value made before the loop: entry `start + t * stride` along `axis`.
 
     With a `width` these are so many entries from there on, along the axis that then remains.
     """
@@ -67,7 +67,7 @@ class Scanned:
 
 @dataclasses.dataclass(frozen=True)
 class ScannedList:
-    """An argument that another segment made: one value for each step."""
+    """An argument that another loop made: one value for each step."""
 
     refs: tuple[Ref, ...]
 
@@ -110,7 +110,7 @@ class Body:
     steps. `states` holds the origins of a neuron's state, None in the place of a field or of all for its beginning.
     """
 
-    segment: Segment
+    loop: TapeLoop
     entries: list[Entry] = dataclasses.field(default_factory=list)
     arguments: list[list[Argument]] = dataclasses.field(default_factory=list)
     states: list[list[Argument | None] | None] = dataclasses.field(default_factory=list)
@@ -128,20 +128,20 @@ def slots(entry: Entry) -> tuple[list[Any], Any]:
     return pytree.tree_flatten((entry.args, entry.kwargs))
 
 
-def produced(entry: Entry, position: int) -> dict[int, BodyValue]:
+def values_made(entry: Entry, position: int) -> dict[int, BodyValue]:
     """All values that a call makes, by their indices; a state that is an output as well counts as the output."""
     found = {ref.index: BodyValue(position, item, True) for item, ref in enumerate(entry.state_out)}
     return found | {ref.index: BodyValue(position, item, False) for item, ref in enumerate(outputs_of(entry))}
 
 
-def moments(tape: Tape, segments: list[Segment]) -> dict[int, ValueAtStep]:
-    """Where every value comes from that a segment makes."""
+def at_steps(tape: Tape, loops: list[TapeLoop]) -> dict[int, ValueAtStep]:
+    """Where every value comes from that a loop makes."""
     found = {}
-    for number, segment in enumerate(segments):
-        for step in range(segment.count):
-            for position in range(segment.period):
-                entry = tape.entries[segment.index(step, position)]
-                for ref, value in produced(entry, position).items():
+    for number, loop in enumerate(loops):
+        for step in range(loop.count):
+            for position in range(loop.period):
+                entry = tape.entries[loop.index(step, position)]
+                for ref, value in values_made(entry, position).items():
                     found[ref] = ValueAtStep(number, step, value)
     return found
 

@@ -1,8 +1,8 @@
-"""Where time runs on a tape: segments of equal time steps, one after the other.
+"""Where time runs on a tape: loops of equal time steps, one after the other.
 
 Python's own bytecode says where an iteration of a loop begins: a call that comes before the last one in the same
 activation of a function was reached by a jump back. Calls that repeat, from jump to jump, are time steps. A stretch
-that steps neurons without repeating, such as the first step of a loop that does something else, is a segment of one
+that steps neurons without repeating, such as the first step of a loop that does something else, is a loop of one
 step.
 """
 
@@ -19,7 +19,7 @@ from ..trace.tape import Entry, Frame, Tape
 
 
 @dataclasses.dataclass(frozen=True)
-class Segment:
+class TapeLoop:
     """Entries `start + t * period + position` of a tape, for `count` time steps `t`."""
 
     start: int
@@ -34,7 +34,7 @@ class Segment:
         return self.start + step * self.period + position
 
 
-Check = Callable[[Segment], object]
+Check = Callable[[TapeLoop], object]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,44 +65,44 @@ class _Calls:
         return bool(self.neurons[start:stop].any())
 
 
-def find_segments(tape: Tape, check: Check, check_plain: Callable[[list[Segment]], Check]) -> list[Segment]:
-    """The segments of a tape in order, those of neurons and those that only compute.
+def find_loops(tape: Tape, check: Check, check_without_neurons: Callable[[list[TapeLoop]], Check]) -> list[TapeLoop]:
+    """The loops of a tape in order, those of neurons and those that only compute.
 
     `check` raises `RecordingError` for equal calls that are no time steps. Where nothing in a stretch of a tape passes
     that steps neurons, that is the answer. Segments that step no neuron are as optional as their loops: calls that
-    `check_plain(segments)` refuses are taken one by one.
+    `check_without_neurons(loops)` refuses are taken one by one.
     """
     calls = _Calls.of(tape.entries)
     found = list(_stepping(calls, 0, len(tape.entries), check))
-    plain = check_plain(found)
+    check_others = check_without_neurons(found)
     edges = [0, *(edge for each in found for edge in (each.start, each.stop)), len(tape.entries)]
     for start, stop in list(zip(edges[::2], edges[1::2], strict=True)):
-        found += _plain(calls, start, stop, plain)
+        found += _without_neurons(calls, start, stop, check_others)
     return sorted(found, key=lambda each: each.start)
 
 
-def _stepping(calls: _Calls, start: int, stop: int, check: Check) -> Iterator[Segment]:
-    """The segments between two calls that step neurons."""
+def _stepping(calls: _Calls, start: int, stop: int, check: Check) -> Iterator[TapeLoop]:
+    """The loops between two calls that step neurons."""
     if not calls.steps_neurons(start, stop):
         return
     refusal: Refusal | None = None
-    for segment in _repetitions(calls, start, stop):
-        if not calls.steps_neurons(segment.start, segment.stop):
+    for loop in _repetitions(calls, start, stop):
+        if not calls.steps_neurons(loop.start, loop.stop):
             continue
-        found = attempt(check, segment)
+        found = attempt(check, loop)
         if isinstance(found, Refusal):
             refusal = refusal or found
             continue
-        yield from _stepping(calls, start, segment.start, check)
-        yield segment
-        yield from _stepping(calls, segment.stop, stop, check)
+        yield from _stepping(calls, start, loop.start, check)
+        yield loop
+        yield from _stepping(calls, loop.stop, stop, check)
         return
     if refusal is not None:
         raise refusal.error
     yield from _single_steps(calls, start, stop)
 
 
-def _single_steps(calls: _Calls, start: int, stop: int) -> Iterator[Segment]:
+def _single_steps(calls: _Calls, start: int, stop: int) -> Iterator[TapeLoop]:
     """A stretch without repetition, cut where a neuron is called again."""
     seen: set[str] = set()
     first = last = None
@@ -111,54 +111,54 @@ def _single_steps(calls: _Calls, start: int, stop: int) -> Iterator[Segment]:
         if not entry.is_neuron:
             continue
         if first is not None and last is not None and entry.path in seen:
-            yield Segment(first, last + 1 - first, 1)
+            yield TapeLoop(first, last + 1 - first, 1)
             first, seen = last + 1, set()
         first = index if first is None else first
         last = index
         seen.add(entry.path)
     if first is not None and last is not None:
-        yield Segment(first, last + 1 - first, 1)
+        yield TapeLoop(first, last + 1 - first, 1)
 
 
-def _plain(calls: _Calls, start: int, stop: int, check: Check) -> list[Segment]:
+def _without_neurons(calls: _Calls, start: int, stop: int, check: Check) -> list[TapeLoop]:
     """The loops between two calls that step no neuron."""
-    for segment in _repetitions(calls, start, stop):
-        if isinstance(attempt(check, segment), Refusal):
+    for loop in _repetitions(calls, start, stop):
+        if isinstance(attempt(check, loop), Refusal):
             continue  # calls that repeat need not be time steps; one by one they are what they are
-        before = _plain(calls, start, segment.start, check)
-        return [*before, segment, *_plain(calls, segment.stop, stop, check)]
+        before = _without_neurons(calls, start, loop.start, check)
+        return [*before, loop, *_without_neurons(calls, loop.stop, stop, check)]
     return []
 
 
 _MOST_ATTEMPTS = 16
 
 
-def _repetitions(calls: _Calls, low: int, high: int) -> list[Segment]:
+def _repetitions(calls: _Calls, low: int, high: int) -> list[TapeLoop]:
     """Calls that repeat: those of neurons first, the longest, of the shortest period."""
     codes = calls.codes[low:high]
     found = []
     for period in _gaps(codes):
         for start, stop in _runs(codes[:-period] == codes[period:]):
-            segment = _aligned(calls, low + start, stop - start + period, period)
-            if segment is not None:
-                plain = not calls.steps_neurons(segment.start, segment.stop)
-                found.append(((plain, segment.start - segment.stop, period, segment.start), segment))
-    return [segment for _, segment in sorted(found, key=lambda each: each[0])[:_MOST_ATTEMPTS]]
+            loop = _aligned(calls, low + start, stop - start + period, period)
+            if loop is not None:
+                no_neurons = not calls.steps_neurons(loop.start, loop.stop)
+                found.append(((no_neurons, loop.start - loop.stop, period, loop.start), loop))
+    return [loop for _, loop in sorted(found, key=lambda each: each[0])[:_MOST_ATTEMPTS]]
 
 
-def _aligned(calls: _Calls, start: int, covered: int, period: int) -> Segment | None:
+def _aligned(calls: _Calls, start: int, covered: int, period: int) -> TapeLoop | None:
     """The whole iterations in a stretch of calls that repeat.
 
     They begin where the outermost loop does, and end where Python jumps: a last one that goes on is another iteration.
     """
     offsets = sorted(range(covered % period + 1), key=lambda each: calls.levels.get(start + each, _NOWHERE))
-    begun = [offset for offset in offsets if start + offset in calls.levels] or offsets[:1]
-    for first in (start + offset for offset in begun):
+    starts = [offset for offset in offsets if start + offset in calls.levels] or offsets[:1]
+    for first in (start + offset for offset in starts):
         count = covered // period
         while count > 1 and first + count * period not in calls.levels:
             count -= 1
         if count > 1:
-            return Segment(first, period, count)
+            return TapeLoop(first, period, count)
     return None
 
 

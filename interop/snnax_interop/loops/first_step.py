@@ -14,20 +14,20 @@ import torch
 from ..ops import op_name
 from ..trace.tape import Entry, Ref, base_name, refs, with_values
 from .body import BodyValue, LoopCarried, SameStep, outputs_of
-from .detect import Segment
+from .detect import TapeLoop
 from .run import Run, Runs
 
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """A new order for the calls of a tape, in which one segment covers a first step and the loop behind it.
+    """A new order for the calls of a tape, in which one loop covers a first step and the loop behind it.
 
     `calls` holds numbers of calls, and `_Missing` for sums that the first step lacks; `replaced` are values under other
     names, by the number of the call that reads them.
     """
 
     calls: tuple[Any, ...]
-    segment: Segment
+    loop: TapeLoop
     replaced: Mapping[int, Mapping[int, Ref]]
 
 
@@ -47,14 +47,14 @@ class _Missing:
 def restore_first_steps(runs: Runs) -> Runs:
     """The same runs, in which loops have the first steps that stand before them."""
     number = 0
-    while number + 1 < len(runs.given.segments):
+    while number + 1 < len(runs.given.loops):
         restored = _restored(runs, number)
         runs, number = (runs, number + 1) if restored is None else (restored, max(number - 1, 0))
     return runs
 
 
 def _restored(runs: Runs, number: int) -> Runs | None:
-    """The runs in which the segment of this number is the first step of the next; None where it is not."""
+    """The runs in which the loop of this number is the first step of the next; None where it is not."""
     order = _order(runs.given, number)
     if order is None:
         return None
@@ -97,8 +97,8 @@ def _reordered(order: _Order, run: Run, number: int) -> Run:
         parametric=parametric,
     )
     more = len(entries) - len(run.tape.entries)
-    after = [dataclasses.replace(each, start=each.start + more) for each in run.segments[number + 2 :]]
-    return Run(tape, (*run.segments[:number], order.segment, *after))
+    after = [dataclasses.replace(each, start=each.start + more) for each in run.loops[number + 2 :]]
+    return Run(tape, (*run.loops[:number], order.loop, *after))
 
 
 def _given(entry: Entry) -> list[Ref]:
@@ -108,24 +108,24 @@ def _given(entry: Entry) -> list[Ref]:
 
 def _divided(entries: Sequence[Entry], indices: Iterable[int], made: set[int]) -> tuple[list[int], list[int], set[int]]:
     """Calls that depend on none of the values that are made, those that do, and the values of these."""
-    early, late, behind = [], [], set()
+    early, dependent, behind = [], [], set()
     for index in indices:
         entry = entries[index]
         if any(ref.index in made or ref.index in behind for ref in _given(entry)):
-            late.append(index)
+            dependent.append(index)
             behind |= {ref.index for ref in entry.made}
         else:
             early.append(index)
-    return early, late, behind
+    return early, dependent, behind
 
 
 def _order(run: Run, number: int) -> _Order | None:
     """A loop with the step before it, which may begin its sums with their first terms."""
-    first, second = run.segments[number : number + 2]
+    first, second = run.loops[number : number + 2]
     if first.count != 1 or second.count < 2:
         return None
     entries = run.tape.entries
-    low = run.segments[number - 1].stop if number else 0
+    low = run.loops[number - 1].stop if number else 0
     matched = _matched(run, number + 1, low)
     taken = set(matched.values())
     if not taken.issuperset(index for index in range(first.start, first.stop) if entries[index].is_neuron):
@@ -143,25 +143,25 @@ def _order(run: Run, number: int) -> _Order | None:
         replaced[missing.like] = {missing.term.index: missing.made}
     made = {ref.index for index in taken for ref in entries[index].made}
     rest = (index for index in range(low, second.start) if index not in taken)
-    early, late, behind = _divided(entries, rest, made)
+    early, dependent, behind = _divided(entries, rest, made)
     if any(
         ref.index in behind for index in (*taken, *range(second.start, second.stop)) for ref in _given(entries[index])
     ):
         return None
     order = (
-        *range(low), *early, *step, *range(second.start, second.stop), *late, *range(second.stop, len(entries))
+        *range(low), *early, *step, *range(second.start, second.stop), *dependent, *range(second.stop, len(entries))
     )  # fmt: skip
-    return _Order(order, Segment(low + len(early), second.period, second.count + 1), replaced)
+    return _Order(order, TapeLoop(low + len(early), second.period, second.count + 1), replaced)
 
 
 def _matched(run: Run, number: int, low: int) -> dict[int, int]:
     """The calls before a loop that are its first step, by their positions; sums may be missing."""
-    segment, entries = run.segments[number], run.tape.entries
-    positions = range(segment.period)
-    keys = [_kind(entries[segment.index(0, position)]) for position in positions]
+    loop, entries = run.loops[number], run.tape.entries
+    positions = range(loop.period)
+    keys = [_kind(entries[loop.index(0, position)]) for position in positions]
     sums = {position for position in positions if _total(run, number, position) is not None}
     found: dict[int, int] = {}
-    place = segment.start
+    place = loop.start
     for position in reversed(positions):
         if position not in sums:
             place = next((each for each in range(place - 1, low - 1, -1) if _kind(entries[each]) == keys[position]), -1)
@@ -170,7 +170,7 @@ def _matched(run: Run, number: int, low: int) -> dict[int, int]:
             found[position] = place
     for position in sums:
         # Between its neighbours, or nowhere.
-        after = min((found[each] for each in found if each > position), default=segment.start)
+        after = min((found[each] for each in found if each > position), default=loop.start)
         before = max((found[each] for each in found if each < position), default=low - 1)
         place = next((each for each in range(before + 1, after) if _kind(entries[each]) == keys[position]), None)
         if place is not None:
@@ -198,7 +198,7 @@ def _total(run: Run, number: int, position: int) -> int | None:
 
 def _missing(run: Run, number: int, position: int, matched: Mapping[int, int], made: int) -> _Missing | None:
     """The sum that the first step lacks, if what the loop begins its sum with is the term of that step."""
-    segment, body = run.segments[number], run.body(number)
+    loop, body = run.loops[number], run.body(number)
     total = _total(run, number, position)
     if total is None:
         return None
@@ -210,7 +210,7 @@ def _missing(run: Run, number: int, position: int, matched: Mapping[int, int], m
     values = maker.state_out if term.value.is_state else outputs_of(maker)
     if initial != values[term.value.item]:
         return None
-    return _Missing(segment.index(0, position), total, initial, Ref(made))
+    return _Missing(loop.index(0, position), total, initial, Ref(made))
 
 
 def _first_sum(like: Entry, missing: _Missing) -> Entry:

@@ -54,9 +54,9 @@ def _join(program: Program, number: int) -> Program | None:
         {**first.emitted, **_replaced(second.emitted, replaced)},
         first.line,
     )
-    early = [item for item in between if not any(value in behind for value in item.reads)]
-    late = [item for item in between if item not in early]
-    return dataclasses.replace(program, body=(*program.body[:at], *early, joined, *late, *program.body[to + 1 :]))
+    before = [item for item in between if not any(value in behind for value in item.reads)]
+    after = [item for item in between if item not in before]
+    return dataclasses.replace(program, body=(*program.body[:at], *before, joined, *after, *program.body[to + 1 :]))
 
 
 def _neurons(loop: Loop) -> set[str]:

@@ -10,13 +10,13 @@ from .body import ValueAtStep
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Items of a list: `count` time steps of one or several values of a segment, or a single value of another place.
+    """Items of a list: `count` time steps of one or several values of a loop, or a single value of another place.
 
-    `moments` are those of the first step, in the order of the list; `stride` leads from one step to the next, -1
+    `at_steps` are those of the first step, in the order of the list; `stride` leads from one step to the next, -1
     backwards in time.
     """
 
-    moments: tuple[ValueAtStep, ...]
+    at_steps: tuple[ValueAtStep, ...]
     ref: Ref
     count: int = 1
     stride: int = 1
@@ -24,24 +24,24 @@ class Part:
     @property
     def kind(self) -> tuple[Any, ...]:
         """What is the same whatever the length is."""
-        return (self.stride, *((moment.segment, moment.value) for moment in self.moments))
+        return (self.stride, *((at_step.loop, at_step.value) for at_step in self.at_steps))
 
     @property
     def steps(self) -> tuple[int, int]:
         """The first time step, and the one behind the last."""
-        first, last = self.moments[0].step, self.moments[0].step + self.stride * (self.count - 1)
+        first, last = self.at_steps[0].step, self.at_steps[0].step + self.stride * (self.count - 1)
         return min(first, last), max(first, last) + 1
 
 
-def parts_of(items: Sequence[Ref], moments: Mapping[int, ValueAtStep]) -> list[Part]:
+def parts_of(items: Sequence[Ref], at_steps: Mapping[int, ValueAtStep]) -> list[Part]:
     """A list cut into pieces that follow each other in time."""
-    found = [moments.get(ref.index) for ref in items]
+    found = [at_steps.get(ref.index) for ref in items]
     parts: list[Part] = []
     start = 0
     while start < len(items):
         part = _longest(found, items, start)
         parts.append(part)
-        start += part.count * max(len(part.moments), 1)
+        start += part.count * max(len(part.at_steps), 1)
     return parts
 
 
@@ -69,12 +69,12 @@ def _longest(found: Sequence[ValueAtStep | None], items: Sequence[Ref], start: i
     count, width, stride = max(candidates, key=lambda each: (each[0] * each[1] if each[0] > 1 else 1, -each[1]))
     if count == 1:
         return Part((first,), items[start])
-    cycle = tuple(moment for moment in found[start : start + width] if moment is not None)
+    cycle = tuple(at_step for at_step in found[start : start + width] if at_step is not None)
     return Part(cycle, items[start + width * count - 1], count, stride)
 
 
-def _same_step(moment: ValueAtStep | None, first: ValueAtStep) -> bool:
-    return moment is not None and (moment.segment, moment.step) == (first.segment, first.step)
+def _same_step(at_step: ValueAtStep | None, first: ValueAtStep) -> bool:
+    return at_step is not None and (at_step.loop, at_step.step) == (first.loop, first.step)
 
 
 def _follows(found: Sequence[ValueAtStep | None], place: int, distance: int, steps: int) -> bool:

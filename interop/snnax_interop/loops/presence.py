@@ -18,15 +18,15 @@ def nothing_found(neurons: bool, calls: int) -> RecordingError:
 
 def runs_over_time(run: Run) -> bool:
     """Whether a forward owns its time: it repeats steps of neurons, or hands their states from one to the next."""
-    tape, segments = run.tape, run.segments
-    stepped = [any(tape.entries[index].is_neuron for index in range(each.start, each.stop)) for each in segments]
+    tape, loops = run.tape, run.loops
+    stepped = [any(tape.entries[index].is_neuron for index in range(each.start, each.stop)) for each in loops]
     if not any(stepped):
-        return any(each.count > 1 for each in segments)
-    if any(each.count > 1 and neurons for each, neurons in zip(segments, stepped, strict=True)):
+        return any(each.count > 1 for each in loops)
+    if any(each.count > 1 and neurons for each, neurons in zip(loops, stepped, strict=True)):
         return True
     return any(
-        ref.index in run.moments and run.moments[ref.index].segment != number
-        for number, segment in enumerate(segments)
-        for entry in tape.entries[segment.start : segment.stop]
+        ref.index in run.at_steps and run.at_steps[ref.index].loop != number
+        for number, loop in enumerate(loops)
+        for entry in tape.entries[loop.start : loop.stop]
         for ref in entry.state_in or ()
     )

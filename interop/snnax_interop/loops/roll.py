@@ -1,4 +1,4 @@
-"""One time step of a segment: its calls, and how each of their values travels from step to step."""
+"""One time step of a loop: its calls, and how each of their values travels from step to step."""
 
 import dataclasses
 import itertools
@@ -24,41 +24,41 @@ from .body import (
     StepNumbers,
     ValueAtStep,
     Write,
-    moments,
+    at_steps,
     outputs_of,
     slots,
 )
-from .detect import Segment
-from .subscripts import is_progression, moving_index, moving_subscript
+from .detect import TapeLoop
+from .subscripts import has_stride, moving_index, moving_subscript
 
 
-def analyse(tape: Tape, segment: Segment, others: Mapping[int, ValueAtStep] | None = None) -> Body:
+def analyse(tape: Tape, loop: TapeLoop, others: Mapping[int, ValueAtStep] | None = None) -> Body:
     """Where every argument of the calls of one time step comes from.
 
-    `others` are the values of all segments; None while these are not known.
+    `others` are the values of all loops; None while these are not known.
 
     **Raises:** `RecordingError` naming the source line where the steps differ.
     """
-    rolling = _Rolling(tape, segment, others)
-    for position in range(segment.period):
+    rolling = _Rolling(tape, loop, others)
+    for position in range(loop.period):
         rolling.add(position)
     return rolling.body
 
 
 class _Rolling:
-    def __init__(self, tape: Tape, segment: Segment, others: Mapping[int, ValueAtStep] | None):
+    def __init__(self, tape: Tape, loop: TapeLoop, others: Mapping[int, ValueAtStep] | None):
         self.tape = tape
-        self.segment = segment
+        self.loop = loop
         self.others = others
-        self.here = moments(tape, [segment])
-        self.unbound = _unbound(tape, segment)
-        self.body = Body(segment)
+        self.own = at_steps(tape, [loop])
+        self.unbound = _unbound(tape, loop)
+        self.body = Body(loop)
 
     def add(self, position: int) -> None:
         body, tape = self.body, self.tape
-        steps = [tape.entries[self.segment.index(step, position)] for step in range(self.segment.count)]
+        steps = [tape.entries[self.loop.index(step, position)] for step in range(self.loop.count)]
         entry = steps[-1]
-        steps[0] = _begun(self.commuted(steps[0], entry), entry)
+        steps[0] = _with_absent_state(self.commuted(steps[0], entry), entry)
         made = [outputs_of(each) for each in steps]
         if entry.converter is None and all(tape.is_constant(ref) for each in made for ref in each):
             body.constants[position] = made
@@ -97,16 +97,16 @@ class _Rolling:
             or [isinstance(operand, Ref) for operand in operands] != [True, False, True, True]
         ):
             return first
-        a, b = (self.here.get(each.args[0].index) for each in (first, later))
+        a, b = (self.own.get(each.args[0].index) for each in (first, later))
         in_order = first.args[0] == later.args[0] or (
-            a is not None and b is not None and a.value == b.value and b.step - a.step == self.segment.count - 1
+            a is not None and b is not None and a.value == b.value and b.step - a.step == self.loop.count - 1
         )
         return first if in_order else dataclasses.replace(first, args=first.args[::-1])
 
     def source(self, values: list[Any], entry: Entry) -> Argument:
         """What an argument is, from its values at all steps."""
         first = values[0]
-        found = [self.here.get(value.index) if isinstance(value, Ref) else None for value in values]
+        found = [self.own.get(value.index) if isinstance(value, Ref) else None for value in values]
         if isinstance(first, Ref) and found[0] is None and all(value == first for value in values):
             return Invariant(first)
         for lag in range(len(values)):
@@ -119,9 +119,9 @@ class _Rolling:
                 break
             return LoopCarried(made.value, tuple(values[:lag])) if lag else SameStep(made.value)
         if all(isinstance(value, Ref) for value in values) and not any(found):
-            sliced = self.sliced([value.index for value in values])
-            if sliced is not None:
-                return sliced
+            scanned = self.scanned([value.index for value in values])
+            if scanned is not None:
+                return scanned
             if len(set(values)) == len(values) and (self.others is None or _is_series(values, self.others)):
                 return ScannedList(tuple(values))
         raise RecordingError(
@@ -130,14 +130,14 @@ class _Rolling:
             path=entry.path,
         )
 
-    def sliced(self, indices: list[int]) -> Scanned | None:
+    def scanned(self, indices: list[int]) -> Scanned | None:
         """Values that `torch.unbind` (or iteration) took out of a sequence before the loop."""
         found = [self.unbound.get(index) for index in indices]
         if found[0] is None or any(each is None or each[0] != found[0][0] for each in found):
             return None
         base, numbers = found[0][0], [each[1] for each in found if each is not None]
         stride = numbers[1] - numbers[0]
-        return dataclasses.replace(base, start=numbers[0], stride=stride) if is_progression(numbers, stride) else None
+        return dataclasses.replace(base, start=numbers[0], stride=stride) if has_stride(numbers, stride) else None
 
     def states(self, steps: list[Entry]) -> list[Argument | None] | None:
         """Where the state of a neuron comes from, for each field; None where every step starts from its beginning."""
@@ -169,9 +169,9 @@ class _Rolling:
             )
 
 
-def _is_series(values: list[Ref], moments: Mapping[int, ValueAtStep]) -> bool:
-    """Whether values of segments follow each other in time, rather than being several values of one step."""
-    found = [moments.get(value.index) for value in values]
+def _is_series(values: list[Ref], at_steps: Mapping[int, ValueAtStep]) -> bool:
+    """Whether values of loops follow each other in time, rather than being several values of one step."""
+    found = [at_steps.get(value.index) for value in values]
     steps = [
         abs(b.step - a.step) == 1
         for a, b in itertools.pairwise(found)
@@ -198,7 +198,7 @@ def _takes_none(entry: Entry) -> bool:
     return entry.is_neuron or (isinstance(entry.converter, LayerConverter) and "hx" in entry.converter.inputs)
 
 
-def _begun(first: Entry, later: Entry) -> Entry:
+def _with_absent_state(first: Entry, later: Entry) -> Entry:
     """The first step of a recurrent layer that is given no state yet, in the form of its later calls."""
     if not _takes_none(later) or later.is_neuron:
         return first
@@ -220,10 +220,10 @@ def _is_beginning(tape: Tape, entry: Entry) -> bool:
     return entry.converter.starts_at_zero(entry.target) and all(tape.is_zero(ref) for ref in entry.state_in)
 
 
-def _unbound(tape: Tape, segment: Segment) -> dict[int, tuple[Scanned, int]]:
-    """The parts that a sequence was cut into before a segment, with where they begin."""
+def _unbound(tape: Tape, loop: TapeLoop) -> dict[int, tuple[Scanned, int]]:
+    """The parts that a sequence was cut into before a loop, with where they begin."""
     found = {}
-    for entry in tape.entries[: segment.start]:
+    for entry in tape.entries[: loop.start]:
         name = op_name(base_name(entry.target)) if entry.converter is None else ""
         if name not in ("unbind", "split", "chunk"):
             continue
@@ -258,7 +258,7 @@ def _time_read(
             starts = [start % size if -size <= start < size else start for start in found.starts]
             stride = starts[1] - starts[0]
             last = starts[-1] + (found.width or 1)
-            if is_progression(starts, stride) and min(starts) >= 0 and last <= size:
+            if has_stride(starts, stride) and min(starts) >= 0 and last <= size:
                 return Scanned(base, found.axis, starts[0], stride, found.width), found.rest
     shown = next(iter(varying.values()))
     raise RecordingError(
@@ -274,8 +274,8 @@ def _time_read(
 
 def _takes_numbers(entry: Entry, varying: dict[int, list[Any]]) -> bool:
     numbers = [value for values in varying.values() for value in values]
-    plain = all(type(number) in (bool, int, float) for number in numbers)
-    return plain and entry.converter is None and op_name(base_name(entry.target)) in ELEMENTWISE
+    are_numbers = all(type(number) in (bool, int, float) for number in numbers)
+    return are_numbers and entry.converter is None and op_name(base_name(entry.target)) in ELEMENTWISE
 
 
 def _with_numbers(entry: Entry, varying: dict[int, list[Any]]) -> Entry:
@@ -297,7 +297,7 @@ def _filled(tape: Tape, steps: list[Entry], varying: dict[int, list[Any]]) -> Wr
     found = moving_subscript([each.args[1] for each in steps], len(shape))
     if found is None or found.rest != () or found.width is not None:
         return None
-    strides = [stride for stride in (1, -1) if is_progression(found.starts, stride)]
+    strides = [stride for stride in (1, -1) if has_stride(found.starts, stride)]
     slot = shape[: found.axis] + shape[found.axis + 1 :]
     value = entry.args[2]
     fits = isinstance(value, Ref) and tape.shape(value) == slot

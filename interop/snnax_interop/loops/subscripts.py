@@ -6,7 +6,7 @@ from typing import Any
 from ..trace.tape import Entry, Ref
 
 
-def is_progression(numbers: list[int], stride: int) -> bool:
+def has_stride(numbers: list[int], stride: int) -> bool:
     return stride != 0 and all(number == numbers[0] + stride * step for step, number in enumerate(numbers))
 
 

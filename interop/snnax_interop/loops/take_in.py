@@ -75,7 +75,7 @@ def _layers_before(program: Program, loop: Loop, operand: Scanned, dependent: se
     makers = {value: item for item in program.body[start:at] if isinstance(item, Call) for value in item.made}
     returned = set(values_in(program.outputs))
     found: list[Call] = []
-    value, user, kept = operand.sequence, loop, 0
+    value, user, taken = operand.sequence, loop, 0
     while value not in returned and all(each is user for each in _users(program, value)):
         call = makers.get(value)
         if call is None or call.no_grad or not acts_on_steps(call, len(value.shape), operand.axis):
@@ -89,8 +89,8 @@ def _layers_before(program: Program, loop: Loop, operand: Scanned, dependent: se
             break
         found.append(call)
         value, user = source, call
-        kept = len(found) if _is_layer(program, call) else kept
-    return found[:kept]
+        taken = len(found) if _is_layer(program, call) else taken
+    return found[:taken]
 
 
 def _users(program: Program, value: Value) -> list[Item]:
@@ -113,12 +113,12 @@ def _after(program: Program, number: int) -> Program:
     stop = next(
         (place for place, item in enumerate(program.body) if place > at and isinstance(item, Loop)), len(program.body)
     )
-    late = [item for item in program.body[at + 1 : stop] if isinstance(item, Call)]
+    following = [item for item in program.body[at + 1 : stop] if isinstance(item, Call)]
     behind = dependents(program, loop.made)
-    steps = StepValues(loop, late, behind)
+    steps = StepValues(loop, following, behind)
     emitted = dict(loop.emitted)
     changed: dict[Call, list[Call]] = {}
-    for call in late:
+    for call in following:
         if len(call.results) != 1 or call.no_grad or not _has_parameters(program, call, behind):
             continue
         (out,) = call.results

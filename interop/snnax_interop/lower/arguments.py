@@ -7,7 +7,7 @@ import torch
 from ..errors import RecordingError
 from ..ir.regions import Call, Entries, StepNumber, Value
 from ..ir.sizes import Size, SizeRatio
-from ..nodes.call import Held, Input, Items, LengthValue, Slice, StepList
+from ..nodes.call import Input, Items, LengthValue, Slice, StepList, StoredArray
 from ..runtime.plan import InputLength, Schedule
 from ..trace.autograd_functions import CustomFunction
 from .draft import GraphDraft
@@ -77,7 +77,7 @@ class ArgumentLowering:
         if array is not None:
             self.arrays.append(array)
             self.array_ranks.append(len(value.shape))
-            return Held(len(self.arrays) - 1)
+            return StoredArray(len(self.arrays) - 1)
         return self.input(self.scope.source(value), value.batch_axis, len(value.shape), value)
 
     def input(self, source: Any, axis: int | None, rank: int, value: Value | None = None) -> Input:

@@ -77,7 +77,7 @@ def assemble(
         },
         dtypes={key: tensor.dtype for key, tensor in weights.tensors.items()},
         fixed=fixed,
-        wide=dict(weights.wide),
+        float64_constants=dict(weights.float64_constants),
         read=frozenset(weights.canonical[name] for name in tape.read),
         outside=outside,
         modules=modules,

@@ -53,4 +53,4 @@ class Arrays:
             tensor = tape.tensors[constant.origin].detach()  # type: ignore[union-attr]
             for axis, size in enumerate(constant.tensor.shape):
                 tensor = tensor.narrow(axis, 0, size)
-            self.weights.wide[key] = tensor.numpy().copy()
+            self.weights.float64_constants[key] = tensor.numpy().copy()

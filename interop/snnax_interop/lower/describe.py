@@ -15,7 +15,7 @@ from ..converters.base import StepConverter
 from ..converters.neuron import NeuronConverter
 from ..converters.options_json import is_named_tuple, option_as_json
 from ..nodes.call import Call
-from ..nodes.wrappers import Restart
+from ..nodes.wrappers import ResetEveryStep
 from ..runtime.plan import ConvertedModule, PlannedLoop
 from ..runtime.report import ConversionReport, ReportRow
 from .lowering import Lowering
@@ -27,7 +27,7 @@ def converted_modules(network: Lowering) -> tuple[ConvertedModule, ...]:
         neuron.path
         for body in network.bodies
         for node, neuron in body.neurons.items()
-        if isinstance(body.draft.nodes[node], Restart)
+        if isinstance(body.draft.nodes[node], ResetEveryStep)
     }
     found = []
     for call, layer in network.layers.built:

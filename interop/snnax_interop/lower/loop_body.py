@@ -9,7 +9,7 @@ from ..converters.neuron import NeuronConverter
 from ..ir.regions import Call, Carried, Invariant, Loop, Scanned, Value
 from ..ir.sizes import Size
 from ..nodes.call import Form, call_of
-from ..nodes.wrappers import FirstState, Restart, StepFunction
+from ..nodes.wrappers import FirstState, ResetEveryStep, StepFunction
 from ..runtime.plan import Fixed, Key, Steps, Window
 from .calls import CallLowering
 from .constants import Arrays
@@ -154,7 +154,7 @@ class LoopBody:
         layer = self.network.layers.layer(call, x, Form(in_axes=(x.batch_axis,)))
         source = self.source(x)
         if call.state_in is None:
-            self._keep(call, Restart(layer), source)
+            self._keep(call, ResetEveryStep(layer), source)
         elif all(map(self._is_own, call.state_in, call.state_out)):
             name = self._keep(call, layer, source)
             zero = call.converter.starts_at_zero(self.network.layers.modules[call.path])

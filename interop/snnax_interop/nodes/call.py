@@ -24,7 +24,7 @@ class Input:
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
+class StoredArray:
     """In a call's arguments: the array of this number that the node itself holds."""
 
     number: int
@@ -90,21 +90,23 @@ class Call(snn.AbstractFunction):
         """A call in this form, with options by name: arrays, lists of arrays, and settings."""
         arrays: list[Array] = []
 
-        def held(value: Any) -> Any:
+        def stored(value: Any) -> Any:
             if isinstance(value, list | tuple):
-                return Items(tuple(map(held, value)))
+                return Items(tuple(map(stored, value)))
             if eqx.is_array(value):
                 arrays.append(value)
-                return Held(len(arrays) - 1)
+                return StoredArray(len(arrays) - 1)
             return value
 
-        kwargs = (*form.arguments, *((name, held(value)) for name, value in options.items()))
+        kwargs = (*form.arguments, *((name, stored(value)) for name, value in options.items()))
         return Call(tuple(arrays), op, Items(()), kwargs, form.in_axes, form.out_axes)
 
     def worked_axes(self, ranks: Sequence[int]) -> dict[int, set[int]]:
         """For each input, of these ranks, the axes that the operation mixes."""
         try:
-            op, arguments = OPS[self.op].bind(_plain(self.args), {name: _plain(value) for name, value in self.kwargs})
+            op, arguments = OPS[self.op].bind(
+                _with_tuples(self.args), {name: _with_tuples(value) for name, value in self.kwargs}
+            )
         except TypeError as error:
             raise UnsupportedOptionError(f"{self.op} cannot be converted in this form: {error}") from error
         found: dict[int, set[int]] = {}
@@ -132,20 +134,20 @@ class Call(snn.AbstractFunction):
         outs = jax.lax.stop_gradient(outs) if self.detached else outs
         return outs if isinstance(result, tuple) else outs[0]
 
-    def _filled(self, template: Any, values: tuple[Any, ...]) -> Any:
-        if isinstance(template, Input):
-            return values[template.number]
-        if isinstance(template, LengthValue):
-            return template.formula(values[template.number])
-        if isinstance(template, StepList):
-            return Steps(values[template.number])
-        if isinstance(template, Held):
-            return self.arrays[template.number]
-        if isinstance(template, Items):
-            return tuple(self._filled(item, values) for item in template.items)
-        if isinstance(template, Slice):
-            return slice(*(self._filled(item, values) for item in (template.start, template.stop, template.step)))
-        return template
+    def _filled(self, argument: Any, values: tuple[Any, ...]) -> Any:
+        if isinstance(argument, Input):
+            return values[argument.number]
+        if isinstance(argument, LengthValue):
+            return argument.formula(values[argument.number])
+        if isinstance(argument, StepList):
+            return Steps(values[argument.number])
+        if isinstance(argument, StoredArray):
+            return self.arrays[argument.number]
+        if isinstance(argument, Items):
+            return tuple(self._filled(item, values) for item in argument.items)
+        if isinstance(argument, Slice):
+            return slice(*(self._filled(item, values) for item in (argument.start, argument.stop, argument.step)))
+        return argument
 
 
 def call_of(op: str, *options: Any) -> Call:
@@ -153,9 +155,9 @@ def call_of(op: str, *options: Any) -> Call:
     return Call((), op, Items((Input(0), *options)), (), (None,), (None,))
 
 
-def _plain(template: Any) -> Any:
-    """A template with tuples in the place of `Items`; what a slice leaves is read off the sizes."""
-    if isinstance(template, Slice):
+def _with_tuples(argument: Any) -> Any:
+    """An argument with tuples in the place of `Items`; what a slice leaves is read off the sizes."""
+    if isinstance(argument, Slice):
         return slice(None)
-    template = template.items if isinstance(template, Items) else template
-    return tuple(map(_plain, template)) if isinstance(template, tuple) else template
+    argument = argument.items if isinstance(argument, Items) else argument
+    return tuple(map(_with_tuples, argument)) if isinstance(argument, tuple) else argument

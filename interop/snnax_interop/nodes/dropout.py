@@ -17,8 +17,8 @@ class FeatureDropout(eqx.Module):
     def __call__(self, x: Array, *, key: Any = None) -> Array:
         if self.inference or self.p == 0:
             return x
-        kept = jax.random.bernoulli(key, 1 - self.p, (x.shape[0], *(1,) * (x.ndim - 1)))
-        return jnp.where(kept, x / (1 - self.p), jnp.zeros((), x.dtype))
+        stays = jax.random.bernoulli(key, 1 - self.p, (x.shape[0], *(1,) * (x.ndim - 1)))
+        return jnp.where(stays, x / (1 - self.p), jnp.zeros((), x.dtype))
 
 
 # The functions that draw, and whether they drop whole channels.

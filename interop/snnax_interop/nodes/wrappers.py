@@ -11,7 +11,7 @@ from jaxtyping import Array
 from snnax import snn
 
 
-class Restart(snn.AbstractLayer):
+class ResetEveryStep(snn.AbstractLayer):
     """A layer with state that starts from its beginning at every time step.
 
     torch code does this when it resets states in a forward that is called once per time step.

@@ -117,8 +117,8 @@ def cosine_similarity(x1, x2, dim=1, eps=1e-8) -> Array:
 def _lengths(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
     """All axes of the direction but `dim`, or all of them."""
     dim = arguments["dim"]
-    kept = set() if dim == -1 else {dim % operand.rank}
-    return set(range(operand.rank)) - kept if operand.name == "v" else ()
+    remaining = set() if dim == -1 else {dim % operand.rank}
+    return set(range(operand.rank)) - remaining if operand.name == "v" else ()
 
 
 @op("_weight_norm", axes=Mixing(_lengths))

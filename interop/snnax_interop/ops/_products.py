@@ -63,10 +63,10 @@ def tensordot(a, b, dims=2) -> Array:
 def _summed(operand: Operand, arguments: Mapping[str, Any]) -> Iterable[int]:
     """The axes whose letters are not in the result."""
     terms, arrow, result = arguments["equation"].replace(" ", "").partition("->")
-    kept = set(result) if arrow else {letter for letter in terms if terms.count(letter) == 1}
+    remaining = set(result) if arrow else {letter for letter in terms if terms.count(letter) == 1}
     before, dots, after = terms.split(",")[operand.position].partition("...")
     letters = dict(enumerate(before)) | dict(enumerate(after, start=-len(after)) if dots else ())
-    return [axis for axis, letter in letters.items() if letter not in kept]
+    return [axis for axis, letter in letters.items() if letter not in remaining]
 
 
 @op("einsum", axes=Mixing(_summed), variadic="operands")

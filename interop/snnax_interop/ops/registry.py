@@ -81,8 +81,10 @@ class Op:
         for name in self.signature.parameters:
             if name not in bound and name not in self.defaults:
                 raise self._refuse(f"no {name!r}")
-        kept = [name for name in self.signature.parameters if name in bound and name not in _IRRELEVANT]
-        given = {name: _plain(bound[name]) if name != "index" else bound[name] for name in kept}  # x[[0, 1]], x[0, 1]
+        parameters = [name for name in self.signature.parameters if name in bound and name not in _IRRELEVANT]
+        given = {
+            name: _with_tuple(bound[name]) if name != "index" else bound[name] for name in parameters
+        }  # x[[0, 1]], x[0, 1]
         return self, {name: value for name, value in given.items() if not self._is_default(name, value)}
 
     def mixed_axes(self, operand: Operand, arguments: Mapping[str, Any]) -> frozenset[int]:
@@ -147,7 +149,7 @@ def op(
     return register
 
 
-def _plain(value: Any) -> Any:
+def _with_tuple(value: Any) -> Any:
     """A list as a tuple."""
     return tuple(value) if isinstance(value, list | tuple) else value
 

@@ -149,7 +149,7 @@ class Converted(eqx.Module):
     def num_steps(self, *inputs: Any) -> tuple[int, ...]:
         """How many time steps each model runs on these inputs."""
         length = length_of(self.plan, inputs)
-        return tuple(stage.num_steps(length) for stage in self.plan.loops)
+        return tuple(loop.num_steps(length) for loop in self.plan.loops)
 
     def astype(self, dtype: Any) -> "Converted":
         """The same network in another floating point type.
@@ -209,7 +209,7 @@ class Converted(eqx.Module):
             if not isinstance(leaf, Slot):
                 return leaf
             if leaf.key in self.plan.fixed:
-                values = self.plan.wide if self.dtype == "float64" else {}
+                values = self.plan.float64_constants if self.dtype == "float64" else {}
                 value = jnp.asarray(values.get(leaf.key, self.plan.fixed[leaf.key]))
             else:
                 value = self.parameters[leaf.key] if leaf.key in self.parameters else self.buffers[leaf.key].value
@@ -247,7 +247,7 @@ class Converted(eqx.Module):
         if not batched:
             with floats_are(self.dtype):
                 return run(key, start, *arrays)
-        neurons = [neuron for stage in plan.loops for neuron in stage.neurons.values()]
+        neurons = [neuron for loop in plan.loops for neuron in loop.neurons.values()]
         final = {each.name: {field: each.batch_axis for field, _, _ in each.fields} for each in neurons}
         spikes = {each.name: None if each.batch_axis is None else each.batch_axis + 1 for each in neurons}
         size, _ = next(iter(batched))
@@ -294,13 +294,13 @@ def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) 
     return arrays
 
 
-def _structured(template: Any, outs: list[Any], sizes: tuple[int, int]) -> Any:
+def _structured(structure: Any, outs: list[Any], sizes: tuple[int, int]) -> Any:
     """The structure that forward returns, for a batch size and a length."""
-    if isinstance(template, Out):
-        return list(outs[template.number]) if template.listed else outs[template.number]
-    if isinstance(template, Size):
-        return template.at(*sizes)
-    return map_structure(lambda item: _structured(item, outs, sizes), template)
+    if isinstance(structure, Out):
+        return list(outs[structure.number]) if structure.listed else outs[structure.number]
+    if isinstance(structure, Size):
+        return structure.at(*sizes)
+    return map_structure(lambda item: _structured(item, outs, sizes), structure)
 
 
 def map_structure(function: Callable[[Any], Any], tree: Any) -> Any:

@@ -116,24 +116,24 @@ def interleaved(parts: Sequence[Array]) -> Array:
 
 
 def _evaluate(
-    fill: Callable[[Any], Any], plain: StraightLine, values: Mapping[Key, Any], key: Any, statistics: dict[str, Array]
+    fill: Callable[[Any], Any], line: StraightLine, values: Mapping[Key, Any], key: Any, statistics: dict[str, Array]
 ) -> list[Any]:
     """The outputs of a graph that is evaluated once."""
-    if plain.graph is None:
+    if line.graph is None:
         return []
-    graph = fill(plain.graph)
-    inputs = [values[each] for each in plain.inputs]
+    graph = fill(line.graph)
+    inputs = [values[each] for each in line.inputs]
     # Only batch normalisations have a state here, which depends on no shape.
-    states = {each.node: graph.named_nodes[each.node].init_state() for each in plain.statistics}
+    states = {each.node: graph.named_nodes[each.node].init_state() for each in line.statistics}
     states, outs = graph.step(states, inputs[0] if len(inputs) == 1 else tuple(inputs), key=key)
-    statistics |= _counted(plain.statistics, graph.unpack_states(states))
+    statistics |= _counted(line.statistics, graph.unpack_states(states))
     return list(outs[-1])
 
 
-def _counted(kept: Sequence[Statistics], states: Mapping[str, Any]) -> dict[str, Array]:
+def _counted(counted: Sequence[Statistics], states: Mapping[str, Any]) -> dict[str, Array]:
     """The running statistics in states, by the keys of their buffers; for the count, how much it has grown."""
     found = {}
-    for each in kept:
+    for each in counted:
         state = states[each.node]
         found |= {each.mean: state.mean, each.var: state.var, each.count: state.step}
     return found

@@ -53,8 +53,8 @@ class ConversionReport:
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     """Rows as lines of equal columns; columns without content are left out."""
-    kept = [index for index in range(len(header)) if any(row[index] for row in rows)]
-    cells = [[line[index] for index in kept] for line in [header, *rows]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(kept))]
+    columns = [index for index in range(len(header)) if any(row[index] for row in rows)]
+    cells = [[line[index] for index in columns] for line in [header, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(columns))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]

@@ -82,7 +82,7 @@ def _check_numbers(call: Call) -> None:
 
 def _mixed(call: Call) -> Iterator[tuple[Value, frozenset[int]]]:
     """The values that a call reads, with the axes along which it mixes their elements."""
-    arguments = {name: _plain(value) for name, value in call.arguments.items()}
+    arguments = {name: _with_tuples(value) for name, value in call.arguments.items()}
     for name, given in arguments.items():
         for position, value in enumerate(given if isinstance(given, tuple) else (given,)):
             if isinstance(value, Value | Entries):
@@ -90,11 +90,11 @@ def _mixed(call: Call) -> Iterator[tuple[Value, frozenset[int]]]:
                 yield value, OPS[call.op].mixed_axes(Operand(name, len(value.shape), position), arguments)
 
 
-def _plain(tree: Any) -> Any:
+def _with_tuples(tree: Any) -> Any:
     """Lists as tuples; what a slice leaves is read off the sizes."""
     if isinstance(tree, slice):
         return slice(None)
-    return tuple(map(_plain, tree)) if isinstance(tree, list | tuple) else tree
+    return tuple(map(_with_tuples, tree)) if isinstance(tree, list | tuple) else tree
 
 
 def _shown(value: Value) -> str:

@@ -260,7 +260,7 @@ class LoopDraft(AbstractScope):
     def state_values(self, position: int) -> list[BodyValue]:
         """The state of a neuron after a step; a field that is the output as well is the output."""
         entry = self.body.entries[position]
-        values = rolled.produced(entry, position)
+        values = rolled.values_made(entry, position)
         return [values[ref.index] for ref in entry.state_out]
 
     def state(self, here: Any, there: Any) -> Value | None:

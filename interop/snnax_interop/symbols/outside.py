@@ -77,7 +77,7 @@ class Outside:
             return value
         if ref.index not in self.makers or self.is_constant(ref, there):
             return self.constant(ref, there, name or "")
-        if ref.index in self.runs.given.moments:
+        if ref.index in self.runs.given.at_steps:
             return self.loops.at_step(ref, there)
         entry = self.makers[ref.index]
         assert op_name(base_name(entry.target)) == "unbind", "a value is read before the call that makes it"
@@ -153,12 +153,12 @@ class Outside:
         return entries.given.converter is None and all(self.is_constant(ref, there) for ref, there in made)
 
     def entries(self, index: int) -> CallInRuns:
-        """A call outside of all segments, in all runs."""
+        """A call outside of all loops, in all runs."""
         runs = self.runs
         place = index
         if runs.other_length is not None:
-            # As many calls before the end, or after the segment before it.
-            for here, there in zip(runs.given.segments, runs.other_length.segments, strict=True):
+            # As many calls before the end, or after the loop before it.
+            for here, there in zip(runs.given.loops, runs.other_length.loops, strict=True):
                 if here.stop <= index:
                     place = index - here.stop + there.stop
         tapes = (self.given, self.other_batch, self.other_length)

@@ -128,7 +128,7 @@ Attempt = Callable[[Change], tuple[OtherLength, bool] | None]
 
 
 def _counts(given: Run, found: OtherLength) -> list[tuple[int, int]]:
-    return [(a.count, b.count) for a, b in zip(given.segments, found.run.segments, strict=True)]
+    return [(a.count, b.count) for a, b in zip(given.loops, found.run.loops, strict=True)]
 
 
 def _confirmed(attempt: Attempt, given: Run, found: OtherLength) -> OtherLength | None:
@@ -168,7 +168,7 @@ def _in_whole_steps(attempt: Attempt, given: Run, found: OtherLength) -> OtherLe
 
 def _far(given: Run, divisor: int) -> int:
     """So many more entries that fractions that are nearly equal give other numbers of steps."""
-    return divisor * (1 + 4 * max(segment.count for segment in given.segments) // divisor)
+    return divisor * (1 + 4 * max(loop.count for loop in given.loops) // divisor)
 
 
 def _agrees(attempt: Attempt, given: Run, formulas: list[Size | None], more: int) -> bool:
@@ -178,7 +178,7 @@ def _agrees(attempt: Attempt, given: Run, formulas: list[Size | None], more: int
         return False
     found, _ = outcome
     expected = [None if formula is None else formula(found.sizes[1]) for formula in formulas]
-    return [segment.count for segment in found.run.segments] == expected
+    return [loop.count for loop in found.run.loops] == expected
 
 
 def _longer(tensor: torch.Tensor, axis: int, more: int) -> torch.Tensor:
@@ -246,7 +246,7 @@ def other_batches(
             why = f"{type(error).__name__}: {lines[0] if lines else ''}"
             note = note or f"converted for exactly this batch: with another batch size, forward raises {why}"
         else:
-            found.append(OtherBatch(Run(other, given.segments), list(axes), (size, size + 1)))
+            found.append(OtherBatch(Run(other, given.loops), list(axes), (size, size + 1)))
     if refusal is not None and not found:
         raise refusal
     return found or [OtherBatch(None, [None] * len(inputs), (1, 1), note)]

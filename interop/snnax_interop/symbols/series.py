@@ -28,20 +28,20 @@ class LoopValues(AbstractLoopValues):
 
     def at_step(self, ref: Ref, there: Ref) -> Value:
         """A value at one time step of a loop before."""
-        found, other = self.runs.given.moments[ref.index], self.runs.there.moments[there.index]
-        draft = self.drafts[found.segment]
-        segment, value = found.segment, found.value
+        found, other = self.runs.given.at_steps[ref.index], self.runs.there.at_steps[there.index]
+        draft = self.drafts[found.loop]
+        loop, value = found.loop, found.value
         write = draft.body.writes.get(value.position)
         if write is not None:
-            if found.step != self.sizing.counts(segment)[0] - 1:
+            if found.step != self.sizing.counts(loop)[0] - 1:
                 raise RecordingError(
                     f"a tensor that the loop fills is read before the loop ends\n  {draft.line(value)}\n"
                     "Allowed: reading it after the loop"
                 )
             return self.written(draft, value, ref, there)
-        if segment != other.segment or value != other.value:
+        if loop != other.loop or value != other.value:
             raise LengthError("what follows the loop reads another value at another length. Allowed: the same one")
-        index = self.sizing.place(found.step, other.step, self.sizing.counts(segment))
+        index = self.sizing.place(found.step, other.step, self.sizing.counts(loop))
         if index == -1:
             return draft.final(value)
         emitted = draft.emit(value)
@@ -97,18 +97,18 @@ class LoopValues(AbstractLoopValues):
     # Lists of values over time
 
     def is_series(self, items: Any, before: int) -> bool:
-        """Whether a list holds values of successive time steps of segments before the one of this number."""
+        """Whether a list holds values of successive time steps of loops before the one of this number."""
         if len(items) < 2 or not all(isinstance(item, Ref) for item in items):
             return False
-        found = [self.runs.given.moments.get(item.index) for item in items]
-        if any(each is not None and each.segment >= before for each in found):
+        found = [self.runs.given.at_steps.get(item.index) for item in items]
+        if any(each is not None and each.loop >= before for each in found):
             return False
-        return any(part.count > 1 for part in parts_of(items, self.runs.given.moments))
+        return any(part.count > 1 for part in parts_of(items, self.runs.given.at_steps))
 
     def sequence(self, items: Sequence[Ref], there: Sequence[Ref]) -> Value:
         """A list of values over time as one value, with time as its first axis."""
-        parts = parts_of(items, self.runs.given.moments)
-        others = parts_of(there, self.runs.there.moments)
+        parts = parts_of(items, self.runs.given.at_steps)
+        others = parts_of(there, self.runs.there.at_steps)
         if [part.kind for part in parts] != [part.kind for part in others]:
             raise LengthError("a list of values over time is another list at another length. Allowed: the same values")
         if len({_batch_axis(self.sizing.shape(a.ref, b.ref)) for a, b in zip(parts, others, strict=True)}) > 1:
@@ -123,18 +123,18 @@ class LoopValues(AbstractLoopValues):
 
     def part(self, part: Part, there: Part) -> Value:
         """Items of a list that follow each other in time."""
-        if not part.moments:
+        if not part.at_steps:
             value = self.outside.value(part.ref, there.ref)
             return self.outside.synthetic(torch.unsqueeze, (value, 0), (Size(0, 1), *value.shape))
-        segment = part.moments[0].segment
-        draft, counts = self.drafts[segment], self.sizing.counts(segment)
+        loop = part.at_steps[0].loop
+        draft, counts = self.drafts[loop], self.sizing.counts(loop)
         first, last = zip(part.steps, there.steps, strict=True)
         start = 0 if first == (0, 0) else self.sizing.place(*first, counts)
         # The next step of the list would be behind the end.
         to_the_end = all(each + part.stride > count for each, count in zip(last, counts, strict=True))
         stop = None if last == counts or to_the_end else self.sizing.place(*last, counts)
         step = None if part.stride in (1, -1) else part.stride
-        sources = [draft.emit(moment.value) for moment in part.moments]
+        sources = [draft.emit(at_step.value) for at_step in part.at_steps]
         length = self.sizing.size(part.count, part.count, there.count)
         if length is None:
             raise LengthError("a list of values over time has a number of items that does not follow from the length")

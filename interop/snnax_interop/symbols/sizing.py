@@ -92,7 +92,7 @@ class Sizing:
         return found
 
     def count(self, number: int) -> Size:
-        """How many time steps a segment has.
+        """How many time steps a loop has.
 
         **Raises:** `LengthError` when that does not follow from the length of the inputs.
         """
@@ -105,7 +105,7 @@ class Sizing:
         return found
 
     def counts(self, number: int) -> tuple[int, int]:
-        return self.runs.given.segments[number].count, self.runs.there.segments[number].count
+        return self.runs.given.loops[number].count, self.runs.there.loops[number].count
 
     def steps(self, values: Sequence[Any], there: Sequence[Any]) -> StepNumber:
         """Numbers that change from step to step."""

@@ -64,13 +64,13 @@ class _Unifier(AbstractScope):
         inputs = {outside.define(ref, there): wanted for ref, there, wanted in zip(*tapes, input_names, strict=True)}
         live = _live(outside)
         stop = 0
-        for number, segment in enumerate(runs.given.segments):
-            self.straight(range(stop, segment.start), live)
+        for number, loop in enumerate(runs.given.loops):
+            self.straight(range(stop, loop.start), live)
             draft = LoopDraft(outside, number)
             draft.build()
             self.loops.drafts.append(draft)
             outside.items.append(draft)
-            stop = segment.stop
+            stop = loop.stop
         self.straight(range(stop, len(outside.given.entries)), live)
         outputs = self.outputs(outside.given.result, outside.other_batch.result, outside.other_length.result)
         return Program(
@@ -135,7 +135,7 @@ def _live(outside: Outside) -> set[int]:
     found: set[int] = set()
     for index in reversed(range(len(tape.entries))):
         entry = tape.entries[index]
-        if any(ref.index in wanted for ref in entry.made) and not any(ref.index in run.moments for ref in entry.made):
+        if any(ref.index in wanted for ref in entry.made) and not any(ref.index in run.at_steps for ref in entry.made):
             found.add(index)
             made = outside.entries(index)
             if not outside.is_folded_away(made):

@@ -55,10 +55,10 @@ class Program:
     def __call__(self, gradient: Array | None, xs: tuple[Array, ...]) -> list[Any]:
         values: list[Any] = [gradient, *xs]
 
-        def filled(template: Any) -> Any:
-            if isinstance(template, _Value):
-                return values[template.number]
-            return tuple(map(filled, template)) if isinstance(template, tuple) else template
+        def filled(tree: Any) -> Any:
+            if isinstance(tree, _Value):
+                return values[tree.number]
+            return tuple(map(filled, tree)) if isinstance(tree, tuple) else tree
 
         for step in self.steps:
             values.append(OPS[step.op](*filled(step.args), **{name: filled(value) for name, value in step.kwargs}))
@@ -180,21 +180,21 @@ def seen_autograd_functions(seen: Callable[[Any, Callable[..., Any], Any, Any], 
     """`Function.apply` goes past `__torch_function__`; inside, it is `seen(kind, apply, args, kwargs)`."""
     # What `Function.apply` itself calls: users keep `Spike.apply`, and the plain method with it.
     base: Any = torch.autograd.function._SingleLevelFunction
-    plain = base.apply.__func__ if "apply" in vars(base) else None
+    own = base.apply.__func__ if "apply" in vars(base) else None
 
     def apply(kind, *args, **kwargs):
         return seen(
-            kind, cast(Any, super(base, kind)).apply if plain is None else functools.partial(plain, kind), args, kwargs
+            kind, cast(Any, super(base, kind)).apply if own is None else functools.partial(own, kind), args, kwargs
         )
 
     base.apply = classmethod(apply)
     try:
         yield
     finally:
-        if plain is None:
+        if own is None:
             del base.apply
         else:
-            base.apply = classmethod(plain)
+            base.apply = classmethod(own)
 
 
 class _Context:
@@ -243,7 +243,7 @@ class _Tracer(TorchFunctionMode):
         self.alive: list[Any] = []  # so that an id stays its own
 
     def program(self, results: Any) -> Program:
-        return Program(tuple(self.steps), tuple(map(self.template, results)))
+        return Program(tuple(self.steps), tuple(map(self.with_numbers, results)))
 
     def gradient(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor, known as the gradient of the result from now on."""
@@ -288,10 +288,10 @@ class _Tracer(TorchFunctionMode):
             op = _OF_TWO[op]
         if op not in _ALLOWED:
             raise _refuse(self.kind, f"calls {function_name(function)}", "functions of each element")
-        named = tuple((key, self.template(value)) for key, value in kwargs.items() if key not in _IGNORED)
-        return _Step(op, self.template(tuple(args)), named)
+        named = tuple((key, self.with_numbers(value)) for key, value in kwargs.items() if key not in _IGNORED)
+        return _Step(op, self.with_numbers(tuple(args)), named)
 
-    def template(self, value: Any) -> Any:
+    def with_numbers(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
             if id(value) in self.numbers:
                 return _Value(self.numbers[id(value)])
@@ -305,7 +305,7 @@ class _Tracer(TorchFunctionMode):
                 _Step("full_like", (_Value(self.numbers[id(like)]), value.reshape(-1)[0].item()), ()), value
             )
         if isinstance(value, list | tuple):
-            return tuple(map(self.template, value))
+            return tuple(map(self.with_numbers, value))
         if isinstance(value, torch.dtype | torch.device | torch.memory_format):
             return str(value)
         if value is None or value is Ellipsis or isinstance(value, bool | int | float | str):

@@ -12,13 +12,13 @@ from .record import record, run_once
 from .tape import Ref, Tape, base_name, refs
 
 
-class Kept:
+class AttributeSnapshot:
     """What a forward could write on the modules that it runs through, as it is before its first call."""
 
     def __init__(self, module: torch.nn.Module, registry: Registry):
         self.module = module
         self.registry = registry
-        self.before = _kept(module, registry)
+        self.before = _attributes(module, registry)
 
     def check_second_call(self, inputs: tuple[torch.Tensor, ...], first: Tape) -> None:
         """Refuse a network that does something else than `first` the second time, on the same inputs.
@@ -27,7 +27,7 @@ class Kept:
 
         **Raises:** `RecordingError` that names what forward keeps on `self`, or the random numbers.
         """
-        before, after = self.before, _kept(self.module, self.registry)
+        before, after = self.before, _attributes(self.module, self.registry)
         changed = [name for name in after if name not in before or _differs(before[name], after[name])]
         for name in changed:
             _check_buffer(name, first)
@@ -81,7 +81,7 @@ def _varies(what: str, line: str) -> RecordingError:
     )
 
 
-def _kept(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
+def _attributes(module: torch.nn.Module, registry: Registry) -> dict[str, Any]:
     """What forward could write on the modules that it runs through, by name; converters look after theirs."""
     found = {}
     for path, child in module.named_modules():
@@ -101,8 +101,8 @@ def _content(value: Any) -> Any:
 
 def _differs(before: tuple[Any, Any], after: tuple[Any, Any]) -> bool:
     (old, old_items), (new, new_items) = before, after
-    plain = isinstance(new, bool | int | float | str) and type(new) is type(old)
-    return old_items != new_items or (new != old if plain else new is not old)
+    is_scalar = isinstance(new, bool | int | float | str) and type(new) is type(old)
+    return old_items != new_items or (new != old if is_scalar else new is not old)
 
 
 def _check_buffer(name: str, tape: Tape) -> None:

@@ -101,9 +101,9 @@ def functional(
         return Functional(setitem, (args[0], tuple(indices), values), {})
     if name.startswith("_foreach_"):
         return None
-    plain = _AUGMENTED.get(name, name.removesuffix("_"))
+    functional = _AUGMENTED.get(name, name.removesuffix("_"))
     owners = (torch.Tensor, torch.nn.functional, torch)
-    target = next((getattr(owner, plain) for owner in owners if callable(getattr(owner, plain, None))), None)
+    target = next((getattr(owner, functional) for owner in owners if callable(getattr(owner, functional, None))), None)
     return None if target is None else Functional(target, args, dict(kwargs))
 
 

@@ -17,7 +17,7 @@ from .autograd_functions import seen_autograd_functions
 from .isolation import preserved, without_collector
 from .module_calls import ModuleCalls
 from .recorder import Recorder
-from .store_forwarding import forwarded, without_unused
+from .store_forwarding import forward_stores, without_unused
 from .tape import Tape
 from .unwrap import eager
 
@@ -112,4 +112,4 @@ def run_once(
         tuple(path for path, continues in modules.continues.items() if continues and path in left),
         recorder.draws,
     )
-    return without_unused(forwarded(tape))
+    return without_unused(forward_stores(tape))

@@ -26,7 +26,7 @@ class _Filling:
     last: int = -1
 
 
-def forwarded(tape: Tape) -> Tape:
+def forward_stores(tape: Tape) -> Tape:
     """The tape without reads from tensors that are filled along an axis: what was written stands in their place.
 
     `v[t + 1] = f(v[t])` hands `v` from step to step like `v = f(v)`. What is read before it is written is a part of the
@@ -36,7 +36,7 @@ def forwarded(tape: Tape) -> Tape:
     values: dict[int, Ref] = {}
     written: dict[int, tuple[int, tuple[int, int]]] = {}
     blanks = _Blanks(tape)
-    begun = _begun(tape)
+    constants = _filled_constants(tape)
     entries: list[Entry] = []
     for given in tape.entries:
         entry = with_values(given, values)
@@ -57,7 +57,7 @@ def forwarded(tape: Tape) -> Tape:
         elif name in ("getitem", "select") and isinstance(entry.result, Ref) and not entry.no_grad:
             base, place = _read(tape, name, entry)
             filling = fillings.get(base.index)
-            if filling is None and place is not None and base.index in begun:
+            if filling is None and place is not None and base.index in constants:
                 filling = _Filling(base, place[0], {})
             if filling is not None and place is not None and place[0] == filling.axis:
                 value = filling.values.get(place[1])
@@ -96,22 +96,22 @@ def without_unused(tape: Tape) -> Tape:
 
     A line that runs several times keeps them each time, or never.
     """
-    kept: set[tuple[object, ...]] = set()
+    used_lines: set[tuple[object, ...]] = set()
     while True:
         wanted = {ref.index for ref in refs(tape.result)}
-        entries, before = [], len(kept)
+        entries, before = [], len(used_lines)
         for entry in reversed(tape.entries):
             used = any(ref.index in wanted for ref in entry.made)
             if entry.derived and used:
-                kept.add(entry.signature)
-            if not entry.derived or used or entry.signature in kept:
+                used_lines.add(entry.signature)
+            if not entry.derived or used or entry.signature in used_lines:
                 wanted |= {ref.index for ref in refs((entry.args, entry.kwargs, entry.state_in))}
                 entries.append(entry)
-        if len(kept) == before:
+        if len(used_lines) == before:
             return dataclasses.replace(tape, entries=entries[::-1])
 
 
-def _begun(tape: Tape) -> set[int]:
+def _filled_constants(tape: Tape) -> set[int]:
     """The constants that are filled later."""
     writes = (
         entry for entry in tape.entries if entry.converter is None and op_name(base_name(entry.target)) == "setitem"

@@ -46,7 +46,7 @@ class Place:
     line: str
 
     @functools.cached_property
-    def site(self) -> tuple[Any, ...]:
+    def location(self) -> tuple[Any, ...]:
         """The same each time that the line runs."""
         return tuple((frame.code, frame.offset) for frame in self.frames)
 
@@ -80,7 +80,7 @@ class Entry:
     @property
     def signature(self) -> tuple[Any, ...]:
         """What is the same each time that a line of a loop runs."""
-        return (self.place.site, *self.kind)
+        return (self.place.location, *self.kind)
 
     @property
     def kind(self) -> tuple[str, bool]:

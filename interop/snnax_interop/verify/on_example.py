@@ -12,7 +12,7 @@ from .equivalence import check_equivalence, record_double
 
 
 def verify(converted: Converted, example: Example) -> Converted:
-    """The conversion with its verification in the report. What would surprise the user is a warning.
+    """The conversion with its verification in the report. Caveats are warnings.
 
     **Raises:** `EquivalenceError` when it differs from the module.
     """
