@@ -40,7 +40,7 @@ from .trace.example import Example, checked_inputs, repeated
 from .trace.isolation import preserved
 from .trace.record import run_once
 from .trace.tape import Tape
-from .verify.equivalence import record_double
+from .verify.float64 import record_double
 from .verify.on_example import verify
 
 

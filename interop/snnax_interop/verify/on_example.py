@@ -8,7 +8,8 @@ from ..errors import EquivalenceError
 from ..runtime.converted import Converted
 from ..runtime.plan import InputSpec
 from ..trace.example import Example
-from .equivalence import check_equivalence, record_double
+from .equivalence import check_equivalence
+from .float64 import record_double
 
 
 def verify(converted: Converted, example: Example) -> Converted:
