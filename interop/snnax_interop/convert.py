@@ -227,8 +227,8 @@ def _lowered(example: Example, tape: Tape, sized: SizedProgram, refusals: Sequen
 
     def run_in_float64() -> Tape | None:
         """The run in float64, if it makes the same calls."""
-        wide = record_double(module, example.inputs, outside=outside)[1]
-        return wide if tape.first_difference(wide) is None else None
+        double = record_double(module, example.inputs, outside=outside)[1]
+        return double if tape.first_difference(double) is None else None
 
     notes = [*sized.notes, *(f"not converted with the batch elsewhere: {refusal}" for refusal in refusals)]
     report = functools.partial(conversion_report, module, network, called=tape.called, notes=notes)

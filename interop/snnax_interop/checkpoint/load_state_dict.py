@@ -196,8 +196,8 @@ def _read_in_conversion(plan: ExecutionPlan) -> set[str]:
     Those that `forward` has read in Python, and those of converted modules that no array of the network belongs to: the
     reset mechanism of a neuron, a factor of 1 that is left out. Counts of batches are for training only.
     """
-    plain = [plan.after, *(stage.before for stage in plan.loops)]
-    graphs = [*(each.graph for each in plain), *(stage.model for stage in plan.loops)]
+    plain = [plan.after, *(loop.before for loop in plan.loops)]
+    graphs = [*(each.graph for each in plain), *(loop.model for loop in plan.loops)]
     placed = {leaf.key for leaf in jax.tree.leaves(graphs) if isinstance(leaf, Slot)}
     for each in (*plain, *plan.loops):
         placed |= {key for kept in each.statistics for key in (kept.mean, kept.var, kept.count)}

@@ -25,7 +25,7 @@ class Weights:
         self.tensors = {key: named[key].detach() for key in dict.fromkeys(self.canonical.values())}
         self.trainable = {key for key in self.tensors if named[key].requires_grad}
         self.constants: dict[str, np.ndarray] = {}
-        self.wide: dict[str, np.ndarray] = {}
+        self.float64_constants: dict[str, np.ndarray] = {}
         self.caveats: dict[str, str] = {}  # by the path of a module, what it does against expectation
         self.placed: dict[int, tuple[Array, Slot]] = {}
 

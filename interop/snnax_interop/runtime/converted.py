@@ -149,7 +149,7 @@ class Converted(eqx.Module):
     def num_steps(self, *inputs: Any) -> tuple[int, ...]:
         """How many time steps each model runs on these inputs."""
         length = length_of(self.plan, inputs)
-        return tuple(stage.num_steps(length) for stage in self.plan.loops)
+        return tuple(loop.num_steps(length) for loop in self.plan.loops)
 
     def astype(self, dtype: Any) -> "Converted":
         """The same network in another floating point type.
@@ -209,7 +209,7 @@ class Converted(eqx.Module):
             if not isinstance(leaf, Slot):
                 return leaf
             if leaf.key in self.plan.fixed:
-                values = self.plan.wide if self.dtype == "float64" else {}
+                values = self.plan.float64_constants if self.dtype == "float64" else {}
                 value = jnp.asarray(values.get(leaf.key, self.plan.fixed[leaf.key]))
             else:
                 value = self.parameters[leaf.key] if leaf.key in self.parameters else self.buffers[leaf.key].value
@@ -247,7 +247,7 @@ class Converted(eqx.Module):
         if not batched:
             with floats_are(self.dtype):
                 return run(key, start, *arrays)
-        neurons = [neuron for stage in plan.loops for neuron in stage.neurons.values()]
+        neurons = [neuron for loop in plan.loops for neuron in loop.neurons.values()]
         final = {each.name: {field: each.batch_axis for field, _, _ in each.fields} for each in neurons}
         spikes = {each.name: None if each.batch_axis is None else each.batch_axis + 1 for each in neurons}
         size, _ = next(iter(batched))

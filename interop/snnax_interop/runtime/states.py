@@ -19,8 +19,8 @@ def checked_states(states: States, plan: ExecutionPlan, dtype: str) -> dict[str,
     `forward` in its own way.
     """
     known = {}
-    for stage in plan.loops:
-        for neuron in stage.neurons.values():
+    for loop in plan.loops:
+        for neuron in loop.neurons.values():
             known.setdefault(neuron.name, neuron)
     found = {}
     for name, fields in states.items():

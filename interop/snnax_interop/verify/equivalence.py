@@ -135,14 +135,14 @@ def _neuron_calls(tape: Tape, converted: Converted, arrays: tuple) -> dict[str, 
         if entry.is_neuron:
             waiting.setdefault(entry.path, []).append(entry)
     calls: dict[str, list[Entry]] = {}
-    for stage, num_steps in zip(converted.plan.loops, converted.num_steps(*arrays), strict=True):
+    for loop, num_steps in zip(converted.plan.loops, converted.num_steps(*arrays), strict=True):
         names: dict[str, list[str]] = {}
-        for neuron in stage.neurons.values():
+        for neuron in loop.neurons.values():
             names.setdefault(neuron.path, []).append(neuron.name)
         for path, each in names.items():
             count = num_steps * len(each)
-            of_stage, waiting[path] = waiting[path][:count], waiting[path][count:]
-            for entry, name in zip(of_stage, itertools.cycle(each), strict=False):
+            of_loop, waiting[path] = waiting[path][:count], waiting[path][count:]
+            for entry, name in zip(of_loop, itertools.cycle(each), strict=False):
                 calls.setdefault(name, []).append(entry)
     return calls
 
