@@ -195,8 +195,9 @@ class ExecutionPlan:
     """All of a converted network but its arrays, whose places are held by `Slot`s. Compared by identity.
 
     `length` is the input and its axis that say how long the network runs; None where it runs as long as it always does.
-    `fixed` holds values that are no array of the network, `float64_constants` those that float64 knows more exactly. `read` are the
-    parameters and buffers that `forward` has looked into in Python, so that their values are in the network itself.
+    `fixed` holds values that are no array of the network, `float64_constants` those that float64 knows more exactly.
+    `read` are the parameters and buffers that `forward` has looked into in Python, so that their values are in the
+    network itself.
     `modules` are those that were taken whole, `caveats` what modules do against expectation, by path.
     `passes` holds what each pass of the conversion returned, by its name; they refer to the torch network's functions
     and are left behind when the plan is pickled.
