@@ -30,4 +30,5 @@ from .errors import (  # noqa: E402
 from .runtime.converted import Converted as Converted, state_dict as state_dict  # noqa: E402
 from .runtime.report import ConversionReport as ConversionReport  # noqa: E402
 from .transfer.trees import to_jax as to_jax, to_torch as to_torch  # noqa: E402
-from .verify.equivalence import EquivalenceReport as EquivalenceReport, check_equivalence as check_equivalence  # noqa: E402
+from .verify.equivalence import check_equivalence as check_equivalence  # noqa: E402
+from .verify.report import EquivalenceReport as EquivalenceReport  # noqa: E402

@@ -13,8 +13,10 @@ from typing import Literal
 
 import torch
 
+from . import progress
 from .converters.arrays import torch_dtype_name
 from .converters.parameters import Weights
+from .converters.registry import Registry
 from .converters.surrogates import Surrogates, check_surrogates
 from .errors import LengthError, RecordingError
 from .frameworks import registry_for
@@ -36,12 +38,12 @@ from .symbols.probe import OtherBatch, OtherLength, direct_time_axes, other_batc
 from .symbols.unify import Length, unify
 from .trace.caller_loop import outside_call
 from .trace.determinism import AttributeSnapshot, check_deterministic
-from .trace.example import Example, checked_inputs, repeated
-from .trace.isolation import preserved
+from .trace.example import Example, batch_candidates, checked_inputs, few_samples, repeated
+from .trace.isolation import preserved, without_collector
 from .trace.record import run_once
 from .trace.tape import Tape
-from .verify.equivalence import record_double
-from .verify.on_example import verify
+from .verify.float64 import record_double
+from .verify.on_example import holds_for_all_samples, verify
 
 
 LoopPlace = Literal["inside", "outside", "auto"]
@@ -81,12 +83,46 @@ def from_torch(
     >>> print(converted.model[1].decay_mem.factor)
     0.9
     """
-    example, run = traced(module, example_inputs, loop, surrogates)
+    registry, inputs, surrogates = checked(module, example_inputs, loop, surrogates)
+    with without_collector(), progress.shown():
+        for axes in batch_candidates(inputs):
+            found = on_few_samples(module, inputs, axes, registry, surrogates, loop)
+            if found is not None:
+                return verify(*found)
+        return verify(*converted(*traced(module, inputs, inputs, registry, surrogates, loop)))
+
+
+def on_few_samples(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    axes: tuple[int, ...],
+    registry: Registry,
+    surrogates: Surrogates,
+    loop: LoopPlace,
+) -> tuple[Converted, Example] | None:
+    """The conversion as a few samples show it; None where these axes of the inputs are not the batch."""
+    few = few_samples(inputs, axes)
+    try:
+        example, run = traced(module, few, inputs, registry, surrogates, loop)
+        outside = example.call is not None
+        # In calls for one step each, time comes before the batch.
+        expected = [axis + 1 for axis in axes] if outside else list(axes)
+        if any(axis == direct_time_axes(run).get(number) for number, axis in enumerate(expected)):
+            return None
+        found, example = converted(example, run)
+    except Exception:  # whatever happens with another batch size: all samples will show it
+        return None
+    is_batch = [spec.batch_axis for spec in found.plan.inputs] == expected
+    return (found, example) if is_batch and holds_for_all_samples(found, example) else None
+
+
+def converted(example: Example, run: Run) -> tuple[Converted, Example]:
+    """The conversion of a trace, not yet verified, with the example."""
     refusals: list[Refusal] = []
     for sized in sized_programs(example, run):
         found = sized if isinstance(sized, Refusal) else attempt(_lowered, example, run.tape, sized, refusals)
         if isinstance(found, Converted):
-            return verify(found, example)
+            return found, example
         refusals.append(found)  # the batch may be another axis
     raise refusals[0].error
 
@@ -108,7 +144,8 @@ def programs(
 
     **Raises:** as `from_torch`, for what shows by then.
     """
-    example, run = traced(module, example_inputs, loop)
+    registry, inputs, surrogates = checked(module, example_inputs, loop)
+    example, run = traced(module, inputs, inputs, registry, surrogates, loop)
     found = list(sized_programs(example, run))
     sized = next((each for each in found if isinstance(each, SizedProgram)), None)
     if sized is None:
@@ -117,13 +154,16 @@ def programs(
     return sized.passes
 
 
-def traced(
+def checked(
     module: torch.nn.Module,
     example_inputs: Sequence[torch.Tensor] | torch.Tensor,
-    loop: LoopPlace = "auto",
+    loop: LoopPlace,
     surrogates: Surrogates | None = None,
-) -> tuple[Example, Run]:
-    """Trace the module on the example, and detect and roll its loops."""
+) -> tuple[Registry, tuple[torch.Tensor, ...], Surrogates]:
+    """What is known of the module's framework, the inputs as a tuple, and the surrogates.
+
+    **Raises:** for what cannot be converted whatever the module does.
+    """
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, found {type(module).__name__}")
     if loop not in ("inside", "outside", "auto"):
@@ -132,24 +172,41 @@ def traced(
     inputs = checked_inputs(module, example_inputs, registry)
     surrogates = {} if surrogates is None else surrogates
     check_surrogates(module, surrogates, registry)
+    return registry, inputs, surrogates
+
+
+def traced(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    whole: tuple[torch.Tensor, ...],
+    registry: Registry,
+    surrogates: Surrogates,
+    loop: LoopPlace,
+) -> tuple[Example, Run]:
+    """Trace the module on inputs, which may be a few samples of the whole example; detect and roll its loops."""
+    progress.step("trace")
     if loop != "outside":
         with preserved(module):
             attributes = AttributeSnapshot(module, registry)
             run = Run.of(run_once(module, inputs, registry))
             inside = runs_over_time(run)
             if inside:
+                progress.step("trace a second call")
                 attributes.check_second_call(inputs, run.tape)
         if inside:
-            return Example(module, inputs, registry, surrogates), run
+            return Example(module, inputs, whole, registry, surrogates), run
         if loop == "inside" or not registry.neurons(module):
             raise nothing_found(bool(registry.neurons(module)), len(run.tape.entries))
     call = outside_call(module, len(inputs))
-    example = Example(module, tuple(map(repeated, inputs)), registry, surrogates, call)
+    sequences = tuple(map(repeated, inputs))
+    every = sequences if inputs is whole else tuple(map(repeated, whole))
+    example = Example(module, sequences, every, registry, surrogates, call)
     run = Run.of(example.record(example.inputs))
     if not any(loop.count > 1 for loop in run.loops):
         raise RecordingError(
             "the calls of forward at different time steps differ; see loop='inside'", framework="torch"
         )
+    progress.step("trace a second call")
     check_deterministic(module, example.inputs, registry, call, run.tape)
     return example, run
 
@@ -170,8 +227,10 @@ class SizedProgram:
 
 def sized_programs(example: Example, run: Run) -> Iterator[SizedProgram | Refusal]:
     """The program for each axis of the inputs that may be the batch: the likely one first."""
+    progress.step("trace another length")
     length, why = other_length(example.record, run, example.inputs)
     time_axes = direct_time_axes(run) | ({} if length is None else length.axes)
+    progress.step("trace another batch size")
     for batch in other_batches(example.record, run, example.inputs, time_axes):
         notes = [note for note in (batch.note, why, *_continuing(run.tape, example)) if note]
         yield attempt(_rewritten, example, run, batch, length, notes)
@@ -192,6 +251,7 @@ def _rewritten(
 ) -> SizedProgram:
     """Unify the sizes of all runs, at any length or else at that of the example, and go through all rewrites."""
     passes: dict[str, Program | Refusal] = {}
+    progress.step("unify sizes")
     program = passes["unify sizes"] = attempt(_unified, example, run, batch, length)
     if isinstance(program, Refusal):
         if not isinstance(program.error, LengthError):
@@ -199,6 +259,7 @@ def _rewritten(
         notes, length = [*notes, f"converted for exactly this length: {program}"], None
         program = passes["unify sizes of the example"] = _unified(example, run, batch, None)
     for name, rewrite in REWRITES:
+        progress.step(name)
         program = passes[name] = rewrite(program)
     return SizedProgram(passes, batch, length, tuple(notes))
 
@@ -214,11 +275,12 @@ def _unified(example: Example, run: Run, batch: OtherBatch, length: OtherLength 
 
 def _lowered(example: Example, tape: Tape, sized: SizedProgram, refusals: Sequence[Refusal]) -> Converted:
     """The native network of a program."""
+    progress.step("lower")
     module, outside = example.module, example.call is not None
     free = {} if sized.length is None else sized.length.axes
     specs = tuple(
         InputSpec(name, tuple(tensor.shape), torch_dtype_name(tensor), axis, free.get(number))
-        for number, (name, tensor, axis) in enumerate(zip(example.names, example.inputs, sized.batch.axes, strict=True))
+        for number, (name, tensor, axis) in enumerate(zip(example.names, example.whole, sized.batch.axes, strict=True))
     )
     weights = Weights(module)
     modules = dict(module.named_modules(remove_duplicate=False))
@@ -227,8 +289,8 @@ def _lowered(example: Example, tape: Tape, sized: SizedProgram, refusals: Sequen
 
     def run_in_float64() -> Tape | None:
         """The run in float64, if it makes the same calls."""
-        wide = record_double(module, example.inputs, outside=outside)[1]
-        return wide if tape.first_difference(wide) is None else None
+        double = record_double(module, example.inputs, outside=outside)[1]
+        return double if tape.first_difference(double) is None else None
 
     notes = [*sized.notes, *(f"not converted with the batch elsewhere: {refusal}" for refusal in refusals)]
     report = functools.partial(conversion_report, module, network, called=tape.called, notes=notes)

@@ -36,7 +36,7 @@ _FILES = {path.stem for path in ROOT.glob("interop/snnax_interop/frameworks/*") 
 FRAMEWORKS = _FILES - {"pytorch", "snntorch_releases"} | {"sinabs"}
 # The folders of the bridge, floor by floor from the top; imports go to lower floors, or stay in the folder.
 FLOORS = (
-    {"convert", "_progress"},
+    {"convert"},
     {"lower"},
     {"symbols", "verify", "checkpoint"},
     {"loops", "frameworks"},
@@ -46,7 +46,7 @@ FLOORS = (
     {"nodes", "data"},
     {"ops", "transfer"},
     {"ir"},
-    {"_optional"},
+    {"_optional", "progress"},
     {"errors"},
 )
 OPTIONAL = {*FRAMEWORKS, "tonic", "nir"}

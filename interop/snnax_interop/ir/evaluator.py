@@ -37,7 +37,7 @@ class _Evaluation:
             module.named_buffers(remove_duplicate=False)
         )
         floats = [each.dtype for each in (*named.values(), *inputs) if each.is_floating_point()]
-        self.wide = torch.float64 in floats
+        self.in_float64 = torch.float64 in floats
         self.values: dict[Value, Any] = dict(zip(program.inputs, inputs, strict=True))
         self.values |= {value: named[key] for value, key in program.parameters.items()}
         for value, constant in program.constants.items():
@@ -54,7 +54,7 @@ class _Evaluation:
 
     def dtype(self, dtype: torch.dtype) -> torch.dtype:
         """A type on the tapes as the type that is computed in."""
-        return torch.float64 if self.wide and dtype == torch.float32 else dtype
+        return torch.float64 if self.in_float64 and dtype == torch.float32 else dtype
 
     def loop(self, loop: Loop) -> None:
         count = loop.count(self.length)
@@ -114,7 +114,7 @@ class _Evaluation:
             args, kwargs = map_leaves(_copied, (args, kwargs))  # some layers write into what they are given
             yield from _tensors(call.converter.run(self.modules[call.path], *args, **kwargs))
         else:
-            function = torch.Tensor.double if self.wide and call.op == "float" else call.target
+            function = torch.Tensor.double if self.in_float64 and call.op == "float" else call.target
             yield from _tensors(function(*args, **kwargs))
 
     def filled(self, tree: Any, values: Mapping[Value, Any], step: int, count: int) -> Any:

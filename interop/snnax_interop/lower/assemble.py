@@ -57,7 +57,7 @@ def assemble(
     keys = [key for region in network.regions for key in region.draft.inputs]
     check_outputs(program, any(isinstance(key, Emitted | FinalState) for key in keys))
     weights = network.layers.weights
-    network.arrays.widen(run_in_float64)
+    network.arrays.take_float64(run_in_float64)
     assembly = _Assembly(network, weights)
     loops = tuple(map(assembly.loop, network.bodies))
     after = assembly.straight_line(network.regions[-1])

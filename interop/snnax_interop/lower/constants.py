@@ -43,7 +43,7 @@ class Arrays:
         constant = self.program.constants.get(initial)
         return constant is not None and not bool(constant.tensor.any())
 
-    def widen(self, run_in_float64: Callable[[], Tape | None]) -> None:
+    def take_float64(self, run_in_float64: Callable[[], Tape | None]) -> None:
         """Take constants that float32 rounds from a float64 run, for where the network is cast to float64."""
         tensors = [constant.tensor for constant in self.constants.values()]
         if not any(each.dtype == torch.float32 and bool((each != each.round()).any()) for each in tensors):

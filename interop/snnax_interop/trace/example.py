@@ -1,7 +1,8 @@
 """A module with the inputs that it is recorded on."""
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,16 +20,28 @@ from .unwrap import signature
 # A loop shows itself at two steps; the third shows that the second was not special.
 _CALLER_STEPS = 3
 
+# What a network does shows itself on two samples; more of them only take longer to record.
+FEW_SAMPLES = 2
+_MANY_SAMPLES = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A module with inputs and their names; `call` runs it over time where its own forward does not."""
+    """A module with inputs and their names; `call` runs it over time where its own forward does not.
+
+    `inputs` may be a few samples of `whole`, which the user has given.
+    """
 
     module: torch.nn.Module
     inputs: tuple[torch.Tensor, ...]
+    whole: tuple[torch.Tensor, ...]
     registry: Registry
     surrogates: Surrogates
     call: Callable[..., Any] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        return all(few is every for few, every in zip(self.inputs, self.whole, strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -71,6 +84,32 @@ def checked_inputs(module: Any, example_inputs: Any, registry: Registry) -> tupl
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"example input {number} holds NaN or infinity; pass finite numbers")
     return inputs
+
+
+def batch_candidates(inputs: Sequence[torch.Tensor]) -> Iterator[tuple[int, ...]]:
+    """Where the batch may be, as an axis for each input, if it has so many samples that a few should do.
+
+    Sequences have time first most often.
+    """
+    axes = [(1, 0) if tensor.ndim > 2 else (0, 1)[: tensor.ndim] for tensor in inputs]
+    for each in itertools.product(*axes):
+        sizes = {tensor.shape[axis] for tensor, axis in zip(inputs, each, strict=True)}
+        if len(sizes) == 1 and min(sizes) > _MANY_SAMPLES:
+            yield each
+
+
+def few_samples(inputs: Sequence[torch.Tensor], axes: Sequence[int]) -> tuple[torch.Tensor, ...]:
+    """The inputs with the samples that are most active, along the batch axis of each."""
+    activity = sum(_activity(tensor, axis) for tensor, axis in zip(inputs, axes, strict=True))
+    assert isinstance(activity, torch.Tensor)
+    chosen = activity.topk(FEW_SAMPLES).indices.sort().values
+    return tuple(tensor.detach().index_select(axis, chosen) for tensor, axis in zip(inputs, axes, strict=True))
+
+
+def _activity(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+    """How much each sample holds, in relation to the others: a silent one shows little of what a network does."""
+    size = tensor.detach().movedim(axis, 0).flatten(1).double().abs().sum(1)
+    return size / size.max().clamp(min=1e-30)
 
 
 def input_names(module: torch.nn.Module, count: int) -> list[str]:

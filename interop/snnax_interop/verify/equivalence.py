@@ -1,11 +1,9 @@
 """Proof that a converted network computes what the torch module computes: both run in float64, every value compared."""
 
 import concurrent.futures
-import contextlib
-import copy
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -13,88 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
 
 from ..converters.neuron import NeuronConverter
-from ..errors import EquivalenceError
 from ..frameworks import registry_for
-from ..nodes.dropout import DRAWING
 from ..runtime.converted import Converted
-from ..runtime.report import table
 from ..trace.autograd_functions import makes_spikes
 from ..trace.caller_loop import outside_call
 from ..trace.isolation import preserved
-from ..trace.record import record
 from ..trace.tape import Entry, Ref, Tape
 from ..trace.unwrap import eager
+from .float64 import backward_float_is_double, float_is_double, record_double
+from .report import Comparison, EquivalenceReport
 
 
 # In float64 both sides differ by the order of sums only; a wrong equation is off by far more than either bound.
 VALUE_TOLERANCE = 1e-10
 GRADIENT_TOLERANCE = 1e-8
 _NO_GRADIENT = 1e-6  # of the largest gradient: smaller ones are compared as if they were of this size
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """One compared array. `difference` is relative to the largest magnitude in it (absolute for spikes)."""
-
-    kind: str
-    name: str
-    difference: float
-    tolerance: float
-    detail: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return self.difference <= self.tolerance
-
-
-@dataclasses.dataclass(frozen=True)
-class EquivalenceReport:
-    """What was compared, and how it came out. `silent` names spiking layers that never spiked in this run.
-
-    `vacuous` says why the run proves nothing, where that is so; `alone` what torch does otherwise with a single sample.
-    """
-
-    comparisons: tuple[Comparison, ...]
-    spikes: int
-    silent: tuple[str, ...]
-    vacuous: str = ""
-    alone: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything agrees, and the run was one that could have shown a difference."""
-        return not self.vacuous and all(each.ok for each in self.comparisons)
-
-    def raise_if_failed(self) -> None:
-        """Raise `EquivalenceError` with this report unless `ok`."""
-        if not self.ok:
-            raise EquivalenceError(str(self), report=self)
-
-    def __str__(self) -> str:
-        rows = []
-        for kind in dict.fromkeys(each.kind for each in self.comparisons):
-            group = [each for each in self.comparisons if each.kind == kind]
-            worst = max(group, key=lambda each: each.difference / each.tolerance if each.tolerance else each.difference)
-            verdict = "equal" if all(each.ok for each in group) else "DIFFERENT"
-            rows.append((kind, str(len(group)), f"{worst.difference:.1e}", f"{worst.tolerance:.0e}", verdict))
-        lines = [f"equivalence in float64: {'ok' if self.ok else 'FAILED'}, {self.spikes} spikes"]
-        lines += table(("compared", "arrays", "largest difference", "allowed", ""), rows)
-        lines += [f"{each.kind} '{each.name}' differs by {each.difference:.3e}{each.detail}" for each in self.failed]
-        if self.silent:
-            lines.append(f"silent in this run (their spikes prove nothing): {', '.join(self.silent)}")
-        if self.alone:
-            lines.append(f"on one sample alone, forward {self.alone}; the conversion does as it does for several")
-        if self.vacuous:
-            lines.append(f"vacuous: {self.vacuous}")
-        return "\n".join(lines)
-
-    @property
-    def failed(self) -> tuple[Comparison, ...]:
-        """The comparisons that are out of tolerance, in the order of computation."""
-        return tuple(each for each in self.comparisons if not each.ok)
 
 
 def check_equivalence(
@@ -142,19 +75,6 @@ def check_equivalence(
     return EquivalenceReport(tuple(comparisons), sum(counted.values()), silent, vacuous, alone)
 
 
-def record_double(
-    module: torch.nn.Module, inputs: Sequence[torch.Tensor], *, outside: bool, inputs_require_grad: bool = False
-) -> tuple[torch.nn.Module, Tape]:
-    """A float64 copy of a module, and the tape of its run on `inputs`."""
-    double = _double(module)
-    doubled = tuple(x.detach().double() if x.is_floating_point() else x.detach() for x in inputs)
-    registry = registry_for(double)
-    # snnTorch's utils.reset reaches the neurons of all networks, those of the module too.
-    with preserved(module), registry.listed(double), _float_is_double():
-        call = outside_call(double, len(doubled)) if outside else None
-        return double, record(double, doubled, registry, call=call, inputs_require_grad=inputs_require_grad)
-
-
 def _alone(
     module: torch.nn.Module, double: torch.nn.Module, inputs: Sequence[torch.Tensor], tape: Tape, converted: Converted
 ) -> str:
@@ -177,7 +97,7 @@ def _alone(
             preserved(double),
             registry.listed(double),
             eager(),
-            _float_is_double(),
+            float_is_double(),
             torch.no_grad(),
         ):
             registry.reset_states(double)
@@ -221,8 +141,8 @@ def _neuron_calls(tape: Tape, converted: Converted, arrays: tuple) -> dict[str, 
             names.setdefault(neuron.path, []).append(neuron.name)
         for path, each in names.items():
             count = num_steps * len(each)
-            of_stage, waiting[path] = waiting[path][:count], waiting[path][count:]
-            for entry, name in zip(of_stage, itertools.cycle(each), strict=False):
+            of_loop, waiting[path] = waiting[path][:count], waiting[path][count:]
+            for entry, name in zip(of_loop, itertools.cycle(each), strict=False):
                 calls.setdefault(name, []).append(entry)
     return calls
 
@@ -349,7 +269,7 @@ def _compare_gradients(
     wanted = [*named.values(), *inputs.values()]
     total = sum(terms, torch.zeros((), dtype=torch.float64))
     if total.requires_grad and wanted:
-        with _float_is_double(), _backward_float_is_double():
+        with float_is_double(), backward_float_is_double():
             found = torch.autograd.grad(total, wanted, allow_unused=True)
     else:
         found = (None,) * len(wanted)
@@ -369,71 +289,3 @@ def _compare_gradients(
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
-
-
-def _double(module: torch.nn.Module) -> torch.nn.Module:
-    """A float64 copy; what the module's last run left behind is not copied."""
-    with preserved(module):
-        registry_for(module).reset_states(module)
-        for child in module.modules():
-            for key, value in list(child.__dict__.items()):
-                if isinstance(value, torch.Tensor) and value.grad_fn is not None:
-                    child.__dict__[key] = value.detach()
-        double = copy.deepcopy(module).double()
-        for name, parameter in module.named_parameters():
-            for hook in (parameter._backward_hooks or {}).values():
-                double.get_parameter(name).register_hook(hook)  # copies lose them
-    for child in double.modules():
-        for key, value in child.__dict__.items():
-            # Weights that are no parameters are left as they are.
-            if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
-                child.__dict__[key] = value.detach().double().requires_grad_(value.requires_grad)
-        if isinstance(child, torch.nn.modules.dropout._DropoutNd):
-            child.eval()
-    return double
-
-
-_DROPOUTS = {getattr(torch.nn.functional, name) for name in DRAWING}
-
-
-class _FloatIsDouble(TorchFunctionMode):
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        func = torch.Tensor.double if func is torch.Tensor.float else func
-        if func in _DROPOUTS:
-            return args[0] if args else (kwargs or {})["input"]
-        # No function takes a dtype inside of a list.
-        result = func(*map(_doubled, args), **{name: _doubled(value) for name, value in (kwargs or {}).items()})
-        if func is torch.Tensor.__getitem__ and result.dtype == torch.float32:
-            return result.double()  # a part of a table that the network does not hold: levels of a quantiser
-        return result
-
-
-def _doubled(value: Any) -> Any:
-    return torch.float64 if value is torch.float32 else value
-
-
-@contextlib.contextmanager
-def _backward_float_is_double() -> Iterator[None]:
-    """Let `.float()` follow the network in the backward of autograd functions too, which modes do not reach."""
-    plain = torch.Tensor.float
-    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        torch.Tensor.float = plain  # type: ignore[method-assign]
-
-
-@contextlib.contextmanager
-def _float_is_double() -> Iterator[None]:
-    """Let torch code that says float32 follow the network: `.float()`, `dtype=torch.float32` and the default dtype.
-
-    Functions that drop at random drop nothing. snnTorch casts spikes with `.float()`, and the layer behind them then
-    refuses a float64 weight.
-    """
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with _FloatIsDouble():
-            yield
-    finally:
-        torch.set_default_dtype(default)
