@@ -1,5 +1,6 @@
 """A program as text."""
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 
 from .formulas import StepFormula, StepTable
-from .regions import Call, Constant, Entries, Invariant, Item, Operand, Scanned, StepNumber, Value
+from .regions import Call, Carried, Constant, Entries, Invariant, Item, Operand, Scanned, StepNumber, Value
 from .sizes import Size, SizeRatio
 
 
@@ -22,7 +23,11 @@ def printed(
     body: Iterable[Item],
     outputs: Any,
 ) -> str:
-    """A program, one call a line, with the user's own line behind it."""
+    """A program, one call a line; the user's own line stands behind the first of the calls that it makes.
+
+    What is carried reads `prev(value)`, with `init=` where the first step is given something; what a loop has
+    collected is `value.all`, the list of its entries `[*value.all]`, and what is left of its last step is `value.last`.
+    """
     printer = _Printer(list(body))
     given = [f"{printer.name(value, wanted)}: {_type(value)}" for value, wanted in inputs.items()]
     lines = [f"program {name}({', '.join(given)})"]
@@ -43,14 +48,15 @@ class _Printer:
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
         self.operands: Mapping[Value, Operand] = {}
+        self.line = ""
 
     def name(self, value: Value, wanted: str = "") -> str:
         """The name of a value: the one that is wanted, or a number."""
         if value not in self.names:
-            wanted = wanted or value.name or str(len(self.names))
-            found, number = wanted, 2
-            while found in self.taken:
-                found, number = f"{wanted}.{number}", number + 1
+            wanted = wanted or value.name
+            first, more = (wanted, f"{wanted}.") if wanted else ("1", "")
+            names = itertools.chain([first], (f"{more}{number}" for number in itertools.count(2)))
+            found = next(each for each in names if each not in self.taken)
             self.taken.add(found)
             self.names[value] = f"%{found}"
         return self.names[value]
@@ -59,7 +65,7 @@ class _Printer:
         if isinstance(item, Call):
             yield self.call(item, "  ")
             return
-        yield _with_comment(f"  loop t in 0..{item.count}", item.line)
+        yield self.commented(f"  loop t in 0..{item.count}", item.line)
         # What a call carries is named before the call that makes it.
         for call in item.body:
             self.define(call)
@@ -67,10 +73,17 @@ class _Printer:
         for call in item.body:
             yield self.call(call, "    ")
         for value, inner in item.emitted.items():
-            yield f"    emit {self.name(value, f'{self.name(inner)[1:]}s')} <- {self.shown(inner)}"
+            yield f"    emit {self.name(value, f'{self.local(inner)}.all')} <- {self.shown(inner)}"
         for value, inner in item.finals.items():
-            yield f"    final {self.name(value, f'{self.name(inner)[1:]}.last')} <- {self.shown(inner)}"
+            yield f"    final {self.name(value, f'{self.local(inner)}.last')} <- {self.shown(inner)}"
         self.operands = {}
+
+    def local(self, value: Value) -> str:
+        """What a value of a body, or what its operand is, is called, for names of what leaves the loop."""
+        operand = self.operands.get(value)
+        if operand is None:
+            return self.name(value)[1:]
+        return self.local(operand.update) if isinstance(operand, Carried) else self.name(operand.reads[0])[1:]
 
     def define(self, call: Call) -> None:
         if call.converter is None:
@@ -90,12 +103,13 @@ class _Printer:
             self.shown(each) if place == 0 else f"{name}={self.shown(each)}"
             for place, (name, each) in enumerate(call.arguments.items())
         ]
-        if call.state_in is not None:
-            arguments.append(f"state={self.shown(call.state_in)}")
+        for field, value in zip(call.fields, call.state_in or (), strict=call.state_in is not None):
+            if value is not None:
+                arguments.append(f"{field}={self.shown(value)}")
         what = call.path if call.converter is not None and call.path else call.op
         no_grad = "  no_grad" if call.no_grad else ""
         types = ", ".join(_type(value) for value in call.results)
-        return _with_comment(f"{indent}{made} = {what}({', '.join(arguments)}){no_grad}  {types}", call.line)
+        return self.commented(f"{indent}{made} = {what}({', '.join(arguments)}){no_grad}  {types}", call.line)
 
     def operand(self, value: Value) -> str:
         operand = self.operands[value]
@@ -103,19 +117,20 @@ class _Printer:
             return self.name(operand.value)
         if isinstance(operand, Scanned):
             return f"{self.name(operand.sequence)}[{', '.join([':'] * operand.axis + [_place(operand)])}]"
-        return f"prev({self.shown(operand.update)}, init={self.shown(operand.initial)})"
+        initial = "" if operand.initial is None else f", init={self.shown(operand.initial)}"
+        return f"prev({self.shown(operand.update)}{initial})"
 
     def shown(self, tree: Any) -> str:
         """An argument as text."""
         if isinstance(tree, Value):
             return self.operand(tree) if tree in self.operands else self.name(tree)
         if isinstance(tree, Entries):
-            return f"entries({self.shown(tree.value)})"
+            return f"[*{self.shown(tree.value)}]"
         if isinstance(tree, Mapping):
             return "{" + ", ".join(f"{name!r}: {self.shown(each)}" for name, each in tree.items()) + "}"
         if isinstance(tree, list | tuple):
             items = ", ".join(map(self.shown, tree))
-            return f"[{items}]" if isinstance(tree, list) else f"({items})"
+            return f"[{items}]" if isinstance(tree, list) else f"({items}{',' * (len(tree) == 1)})"
         if isinstance(tree, slice):
             ends = ["" if each is None else self.shown(each) for each in (tree.start, tree.stop, tree.step)]
             return ":".join(ends if ends[2] else ends[:2])
@@ -126,6 +141,14 @@ class _Printer:
         if isinstance(tree, torch.dtype):
             return str(tree).removeprefix("torch.")
         return "..." if tree is Ellipsis else str(tree) if not isinstance(tree, str) else repr(tree)
+
+    def commented(self, text: str, line: str) -> str:
+        """The user's line behind a call, without the folders of its file, where it is another one than before."""
+        if not line or line == self.line:
+            return text
+        self.line = line
+        place, _, source = line.partition(": ")
+        return f"{text:<{_COMMENT_AT}}  # {os.path.basename(place)}: {source}"
 
 
 def _type(value: Value) -> str:
@@ -166,11 +189,3 @@ def _formula(formula: StepFormula | StepTable) -> str:
             return f"({a}+{b}*{k})/(T+{formula.c})"
         case "switch":
             return f"({a} if {k} < {formula.c} else {b})"
-
-
-def _with_comment(text: str, line: str) -> str:
-    """The user's line behind a call, without the folders of its file."""
-    if not line:
-        return text
-    place, _, source = line.partition(": ")
-    return f"{text:<{_COMMENT_AT}}  # {os.path.basename(place)}: {source}"
