@@ -1,13 +1,15 @@
-"""Seconds to convert generated snnTorch networks of several sizes and lengths, and the size of what they become.
+"""Seconds to convert snnTorch networks, beside the limits for an idle machine, and the size of what they become.
 
-A network of `modules` alternates Linear and Leaky. Equations are those of the jaxpr of the converted forward pass,
-inner ones included; they do not depend on the number of time steps.
+Equations are those of the jaxpr of the converted forward pass, inner ones included; they do not depend on the number
+of time steps.
 """
 
 import argparse
+import dataclasses
+import itertools
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -48,11 +50,82 @@ def equations(jaxpr: Any) -> Iterator[Any]:
             yield from equations(inner)
 
 
-def timed(network: torch.nn.Module, x: torch.Tensor) -> tuple[float, Converted]:
-    """A conversion, and how many seconds it takes."""
-    start = time.perf_counter()
+class Convolutional(torch.nn.Module):
+    """Three convolutions and a Linear, each with a Leaky behind it, over `(time, batch, 1, 28, 28)`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = [1, 8, 16, 16]
+        self.convs = torch.nn.ModuleList([torch.nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(channels)])
+        self.pool = torch.nn.AvgPool2d(2)
+        self.fc = torch.nn.Linear(16 * 3 * 3, 10)
+        self.neurons = torch.nn.ModuleList([snntorch.Leaky(beta=0.9, threshold=0.3) for _ in range(4)])
+        with torch.no_grad():
+            for layer in (*self.convs, self.fc):
+                layer.get_parameter("weight").mul_(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        membranes: list[Any] = [None] * 4
+        outputs = []
+        for xt in x:
+            h = xt
+            for number, conv in enumerate(self.convs):
+                h, membranes[number] = self.neurons[number](conv(h), membranes[number])
+                h = self.pool(h)
+            h, membranes[3] = self.neurons[3](self.fc(h.flatten(1)), membranes[3])
+            outputs.append(h)
+        return torch.stack(outputs)
+
+
+class Recurrent(torch.nn.Module):
+    """Eight Linear layers, each with an RLeaky behind it, over `(time, batch, 16)`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(16, 16) for _ in range(8)])
+        self.neurons = torch.nn.ModuleList(
+            [snntorch.RLeaky(beta=0.9, threshold=0.3, linear_features=16) for _ in range(8)]
+        )
+        with torch.no_grad():
+            for layer in self.layers:
+                layer.get_parameter("weight").mul_(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        states = [(torch.zeros(x.shape[1], 16), torch.zeros(x.shape[1], 16)) for _ in self.neurons]
+        outputs = []
+        for xt in x:
+            h = xt
+            for number, (layer, neuron) in enumerate(zip(self.layers, self.neurons, strict=True)):
+                states[number] = neuron(layer(h), *states[number])
+                h = states[number][0]
+            outputs.append(h)
+        return torch.stack(outputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network with the shape of its example, and the seconds that its conversion may take."""
+
+    name: str
+    build: Callable[[], torch.nn.Module]
+    shape: tuple[int, ...]
+    limit: float
+
+
+CASES = (
+    Case("100 modules, 10 steps", lambda: Network(100), (10, 2, 16), 4.5),
+    Case("100 modules, 50 steps", lambda: Network(100), (50, 2, 16), 8.0),
+    Case("3 convolutions, batch 128, 50 steps", Convolutional, (50, 128, 1, 28, 28), 8.0),
+    Case("8 recurrent layers, 20 steps", Recurrent, (20, 4, 16), 10.0),
+)
+SMOKE = (Case("4 modules, 3 steps", lambda: Network(4), (3, 2, 16), 4.5),)
+
+
+def timed(network: torch.nn.Module, x: torch.Tensor) -> tuple[float, float, Converted]:
+    """Seconds of a processor and of the clock that a conversion takes, and what it makes."""
+    start, start_cpu = time.perf_counter(), time.process_time()
     converted = from_torch(network, x)
-    return time.perf_counter() - start, converted
+    return time.process_time() - start_cpu, time.perf_counter() - start, converted
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,17 +133,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--smoke", action="store_true", help="one small network, one round")
     arguments = parser.parse_args(argv)
-    sizes = [(4, 3)] if arguments.smoke else [(10, 10), (30, 10), (100, 10), (10, 50), (100, 50)]
+    cases, rounds = (SMOKE, 1) if arguments.smoke else (CASES, arguments.rounds)
     torch.set_num_threads(1)
     print(f"median seconds per conversion; torch {torch.__version__}, jax {jax.__version__}")
-    print("modules  steps  seconds  equations")
-    for modules, steps in sizes:
+    print(f"{'network':36}  {'CPU':>6}  {'clock':>6}  {'limit':>6}  equations")
+    for case in cases:
         torch.manual_seed(0)
-        network, x = Network(modules), 2 * torch.rand(steps, 2, 16)
-        runs = [timed(network, x) for _ in range(1 if arguments.smoke else arguments.rounds)]
-        seconds = statistics.median(each for each, _ in runs)
-        count = len(list(equations(jax.make_jaxpr(runs[-1][1])(to_jax(x)).jaxpr)))
-        print(f"{modules:7}  {steps:5}  {seconds:7.2f}  {count:9}", flush=True)
+        network, x = case.build(), 2 * torch.rand(*case.shape)
+        runs = [timed(network, x) for _ in range(rounds)]
+        cpu, clock = (statistics.median(run[which] for run in runs) for which in (0, 1))
+        count = len(list(equations(jax.make_jaxpr(runs[-1][2])(to_jax(x)).jaxpr)))
+        print(f"{case.name:36}  {cpu:6.2f}  {clock:6.2f}  {case.limit:6.1f}  {count:9}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 import contextlib
 import contextvars
-import importlib.util
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
+
+from tqdm import tqdm
 
 
 # Shorter conversions show nothing.
@@ -18,23 +18,15 @@ _BAR: contextvars.ContextVar[Any] = contextvars.ContextVar("bar", default=None)
 @contextlib.contextmanager
 def shown() -> Iterator[None]:
     """Inside, the passes that `step` names are shown once `DELAY` seconds have gone, if stderr is a terminal."""
-    if not sys.stderr.isatty() or importlib.util.find_spec("tqdm") is None:
+    if not sys.stderr.isatty():
         yield
         return
-    from tqdm import tqdm
-
     what = "converting: {desc} (pass {n}, {elapsed})"
-    with tqdm(delay=DELAY, leave=False, bar_format=what, file=sys.stderr) as bar:
-        # The pass that is under way by then is shown in its midst.
-        timer = threading.Timer(DELAY, bar.refresh)
-        timer.daemon = True
-        timer.start()
+    with tqdm(delay=DELAY, leave=False, bar_format=what, file=sys.stderr, mininterval=0, miniters=1) as bar:
         token = _BAR.set(bar)
         try:
             yield
         finally:
-            timer.cancel()
-            timer.join()
             _BAR.reset(token)
 
 
