@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.manual_seed(0)
         network, x = case.build(), 2 * torch.rand(*case.shape)
         runs = [timed(network, x) for _ in range(rounds)]
-        cpu, clock = (statistics.median(run[which] for run in runs) for which in (0, 1))
+        cpu, clock = statistics.median(run[0] for run in runs), statistics.median(run[1] for run in runs)
         count = len(list(equations(jax.make_jaxpr(runs[-1][2])(to_jax(x)).jaxpr)))
         print(f"{case.name:36}  {cpu:6.2f}  {clock:6.2f}  {case.limit:6.1f}  {count:9}", flush=True)
 

@@ -30,7 +30,11 @@ def named(source: str, messages: frozenset[str] = frozenset()) -> list[str]:
         texts = [value for _, value in ast.iter_fields(node) if isinstance(value, str)]
         if id(node) in docstrings or (messages.issuperset(texts) and texts):
             continue
-        found += [f"line {node.lineno}: {text}" for text in texts if any(word in text.lower() for word in WORDS)]
+        found += [
+            f"line {getattr(node, 'lineno', 0)}: {text}"
+            for text in texts
+            if any(word in text.lower() for word in WORDS)
+        ]
     return found
 
 
