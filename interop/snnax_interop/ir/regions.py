@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .formulas import StepFormula, StepTable
-from .sizes import Size, SizeRatio
+from .sizes import Size
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,9 +58,6 @@ class StepNumber:
     """A number that changes from step to step of the loop around a call."""
 
     formula: StepFormula | StepTable
-
-
-Number = Size | SizeRatio | StepNumber
 
 
 # Calls

@@ -24,12 +24,12 @@ def _before(program: Program, number: int) -> Program:
     loop = program.loops[number]
     if loop.count in (Size(0, 0), Size(0, 1)):
         return program
-    dependent = dependents(program, program.inputs)
+    dependent, parametric = dependents(program, program.inputs), dependents(program, program.parameters)
     operands: dict[Value, Operand] = dict(loop.operands)
     first: list[Call] = []
     replaced: dict[Value, Value] = {}
     for value, operand in loop.operands.items():
-        layers = _layers_before(program, loop, operand, dependent) if isinstance(operand, Scanned) else []
+        layers = _layers_before(program, loop, operand, dependent, parametric) if isinstance(operand, Scanned) else []
         if not layers:
             continue
         assert isinstance(operand, Scanned)
@@ -66,7 +66,9 @@ def _sequence_of(call: Call, dependent: set[Value]) -> Value:
     return value
 
 
-def _layers_before(program: Program, loop: Loop, operand: Scanned, dependent: set[Value]) -> list[Call]:
+def _layers_before(
+    program: Program, loop: Loop, operand: Scanned, dependent: set[Value], parametric: set[Value]
+) -> list[Call]:
     """The calls that make a sequence out of another of the same steps, from the loop back to a layer."""
     if operand.width is not None:
         return []
@@ -89,7 +91,7 @@ def _layers_before(program: Program, loop: Loop, operand: Scanned, dependent: se
             break
         found.append(call)
         value, user = source, call
-        taken = len(found) if _is_layer(program, call) else taken
+        taken = len(found) if _is_layer(call, parametric, dependent) else taken
     return found[:taken]
 
 
@@ -97,9 +99,9 @@ def _users(program: Program, value: Value) -> list[Item]:
     return [item for item in program.body if value in item.reads]
 
 
-def _is_layer(program: Program, call: Call) -> bool:
-    """Whether a call has parameters."""
-    return call.converter is not None or bool(dependents(program, program.parameters).intersection(call.reads))
+def _is_layer(call: Call, parametric: set[Value], sequences: set[Value]) -> bool:
+    """Whether a call has parameters, beside the sequences that it is called on."""
+    return call.converter is not None or any(value in parametric for value in call.reads if value not in sequences)
 
 
 # After a loop
@@ -114,12 +116,12 @@ def _after(program: Program, number: int) -> Program:
         (place for place, item in enumerate(program.body) if place > at and isinstance(item, Loop)), len(program.body)
     )
     following = [item for item in program.body[at + 1 : stop] if isinstance(item, Call)]
-    behind = dependents(program, loop.made)
+    behind, parametric = dependents(program, loop.made), dependents(program, program.parameters)
     steps = StepValues(loop, following, behind)
     emitted = dict(loop.emitted)
     changed: dict[Call, list[Call]] = {}
     for call in following:
-        if len(call.results) != 1 or call.no_grad or not _has_parameters(program, call, behind):
+        if len(call.results) != 1 or call.no_grad or not _is_layer(call, parametric, behind):
             continue
         (out,) = call.results
         for axis in range(len(out.shape)):
@@ -138,8 +140,3 @@ def _after(program: Program, number: int) -> Program:
     for item in program.body[at + 1 :]:
         items += changed.get(item, [item]) if isinstance(item, Call) else [item]
     return dataclasses.replace(program, body=tuple(items))
-
-
-def _has_parameters(program: Program, call: Call, behind: set[Value]) -> bool:
-    parametric = dependents(program, program.parameters)
-    return call.converter is not None or any(value in parametric for value in call.reads if value not in behind)
