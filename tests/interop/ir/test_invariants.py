@@ -67,8 +67,17 @@ def test_a_sound_program_passes_and_is_printed():
 
 OPERANDS = dict(LOOP.operands)
 TWICE_GROWN = value(BATCH, BATCH)
-UNSIZED = value(3)
-UNTYPED = value(ONE, dtype="float")
+
+
+def mistyped(**facts) -> Value:
+    """A value with facts that its annotations would refuse."""
+    made = value(ONE)
+    for name, fact in facts.items():
+        object.__setattr__(made, name, fact)
+    return made
+
+
+UNSIZED, UNTYPED = mistyped(shape=(3,)), mistyped(dtype="float")
 
 BROKEN = {
     "a value that is defined twice": (with_call(call("neg", (X,), LAST)), "defined twice"),

@@ -467,7 +467,7 @@ def test_parts_that_a_write_does_not_touch_keep_their_values():
         left.mul_(2)
         return left, right * 3, row * 3
 
-    assert kinds(function, (3, 4)) == ["mul", "getitem", "getitem", "t", "getitem", "mul", "mul", "mul"]
+    assert kinds(function, (3, 4)) == ["mul", "getitem", "getitem", "T", "getitem", "mul", "mul", "mul"]
 
 
 class Kept(nn.Module):
