@@ -11,7 +11,7 @@ import jax
 import pytest
 
 
-pytest_plugins = ["pytester", "tests.timing"]
+pytest_plugins = ["pytester", "tests.annotations", "tests.timing"]
 
 # The same examples in every run: what fails on one machine fails on all, and nothing is written to the disk.
 hypothesis.settings.register_profile("snnax", derandomize=True, deadline=None, database=None)

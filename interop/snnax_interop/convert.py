@@ -9,7 +9,7 @@ From *unify sizes* on, every pass takes a program and returns a program; what ea
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -155,9 +155,9 @@ def programs(
 
 
 def checked(
-    module: torch.nn.Module,
-    example_inputs: Sequence[torch.Tensor] | torch.Tensor,
-    loop: LoopPlace,
+    module: Any,
+    example_inputs: Any,
+    loop: Any,
     surrogates: Surrogates | None = None,
 ) -> tuple[Registry, tuple[torch.Tensor, ...], Surrogates]:
     """What is known of the module's framework, the inputs as a tuple, and the surrogates.

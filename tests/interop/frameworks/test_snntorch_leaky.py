@@ -11,7 +11,7 @@ import pytest
 import snntorch
 import torch
 from helpers.compare import assert_same
-from helpers.conversion import one_of_many
+from helpers.conversion import without_comparison
 from helpers.side_by_side import SideBySide
 from snntorch import surrogate
 from torch import nn
@@ -63,7 +63,7 @@ def assert_converts(options: Mapping[str, dict[str, Any]], inert: tuple[str, ...
     """Neurons with these options, each in a network of its own; those named in `inert` have no gradient of beta."""
     nets = {name: Net(snntorch.Leaky(**{"beta": 0.8, **given})) for name, given in options.items()}
     module = SideBySide(nets)
-    with one_of_many():
+    with without_comparison():
         converted = from_torch(module, inputs(0))
     assert_same(module, converted, inputs(1), inert=tuple(f"nets.{name}.lif.beta" for name in inert))
 

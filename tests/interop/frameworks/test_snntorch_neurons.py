@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import snntorch
 import torch
-from helpers.conversion import one_of_many
+from helpers.conversion import without_comparison
 from helpers.side_by_side import SideBySide, by_group, first_of_each, groups
 from snntorch import surrogate
 from snntorch.functional import quant
@@ -335,9 +335,9 @@ def path_of(name: str, names: tuple[str, ...]) -> str:
 def converted(names: tuple[str, ...]) -> tuple[nn.Module, Any, list[str]]:
     """The module of some cases, its conversion, and the warnings: nothing is converted twice."""
     module = build(names)
-    # What is alone is one of each class, and converted with all checks.
-    unchecked = contextlib.nullcontext() if len(names) == 1 else one_of_many()
-    with warnings.catch_warnings(record=True) as caught, unchecked:
+    # What is alone is one of each class, and compared by the conversion too.
+    compared = contextlib.nullcontext() if len(names) == 1 else without_comparison()
+    with warnings.catch_warnings(record=True) as caught, compared:
         warnings.simplefilter("always", UserWarning)
         found = from_torch(module, CASES[names[0]].inputs(0))
     return module, found, [str(each.message) for each in caught]

@@ -8,8 +8,8 @@ import pytest
 import snntorch
 import torch
 from helpers.compare import assert_same
-from helpers.conversion import one_of_many, without_comparison
-from helpers.side_by_side import SideBySide, by_group, first_of_each, groups
+from helpers.conversion import without_comparison
+from helpers.side_by_side import SideBySide, by_group, groups
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -299,19 +299,18 @@ def assert_same_as_torch(rows: dict[str, tuple], names: tuple[str, ...]) -> None
         if kind in INTEGERS:
             inert.append(f"gains.{len(nets) - 1}")
     module = SideBySide(nets, time_axis=1).eval()
-    with without_comparison() if names[0] in FIRST else one_of_many():
+    with without_comparison():
         converted = from_torch(module, (inputs(kind, shape, BATCH, STEPS),))
     assert_same(module, converted, (inputs(kind, shape, BATCH + 1, STEPS + 2),), inert=tuple(inert))
 
 
 ALL = named([*ROWS, *SEVERAL])
-FIRST = first_of_each(ALL, lambda name: ALL[name][0])
 
 
 def kind_of(name: str) -> Hashable:
     """What rows have in common that are compared together."""
     kind, _, _, shape, *_ = ALL[name]
-    return shape, kind in INTEGERS, name in FIRST
+    return shape, kind in INTEGERS
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")

@@ -1,5 +1,6 @@
 """What cannot be converted exactly is refused: with the place, the source line, and the module as it was."""
 
+import inspect
 import random
 import subprocess
 import sys
@@ -7,7 +8,6 @@ import textwrap
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import snntorch
@@ -33,12 +33,8 @@ from snnax_interop import (
 )
 
 
-@pytest.fixture
-def unchecked():
-    """Users run without the type checks that pytest adds, and meet the library's own."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+# Users run without the type checks that the tests add, and meet the library's own.
+from_torch = inspect.unwrap(from_torch)
 
 
 def refused(module, error, match, *, path="", line="", example=None, loop="inside"):
@@ -921,7 +917,6 @@ def test_a_result_that_ignores_the_loop_is_refused():
     ],
     ids=["NumPy", "number", "none", "empty", "NaN", "infinity", "float64", "meta"],
 )
-@pytest.mark.usefixtures("unchecked")
 def test_bad_examples_are_refused(example, error, match):
     path = "input 0" if error is TransferError else ""
     refused(Net(), error, match, example=example, path=path)
@@ -931,7 +926,6 @@ def test_float64_modules_are_refused_without_x64():
     refused(Net().double(), TransferError, "'fc.weight' is float64, which JAX holds only with", path="fc.weight")
 
 
-@pytest.mark.usefixtures("unchecked")
 def test_bad_loop_values_and_modules_are_refused():
     refused(Net(), ValueError, "loop must be 'inside', 'outside' or 'auto', found 'both'", loop="both")
     with pytest.raises(TypeError, match=r"module must be a torch\.nn\.Module, found function"):
