@@ -17,6 +17,7 @@ beartype_package(
     conf=BeartypeConf(
         claw_skip_package_names=SHAPES_ARE_NAMED,
         claw_is_pep526=False,
+        violation_type=TypeError,
         # Functions are checked below their decorators, which may return something else, such as `jax.custom_jvp`.
         claw_decor_place_func=BeartypeDecorPlace.FIRST,
     ),

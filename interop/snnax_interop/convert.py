@@ -34,9 +34,10 @@ from .lower.lowering import Lowering
 from .runtime.converted import Converted
 from .runtime.plan import InputSpec
 from .symbols.batch_axes import drop_batch
+from .symbols.few_steps import FewSteps, few_steps
 from .symbols.probe import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
 from .symbols.unify import Length, unify
-from .trace.caller_loop import outside_call
+from .trace.caller_loop import over_time
 from .trace.determinism import AttributeSnapshot, check_deterministic
 from .trace.example import Example, batch_candidates, checked_inputs, few_samples, repeated
 from .trace.isolation import preserved, without_collector
@@ -104,9 +105,9 @@ def on_few_samples(
     few = few_samples(inputs, axes)
     try:
         example, run = traced(module, few, inputs, registry, surrogates, loop)
-        outside = example.call is not None
+        caller_loop = example.call is not None
         # In calls for one step each, time comes before the batch.
-        expected = [axis + 1 for axis in axes] if outside else list(axes)
+        expected = [axis + 1 for axis in axes] if caller_loop else list(axes)
         if any(axis == direct_time_axes(run).get(number) for number, axis in enumerate(expected)):
             return None
         found, example = converted(example, run)
@@ -120,7 +121,7 @@ def converted(example: Example, run: Run) -> tuple[Converted, Example]:
     """The conversion of a trace, not yet verified, with the example."""
     refusals: list[Refusal] = []
     for sized in sized_programs(example, run):
-        found = sized if isinstance(sized, Refusal) else attempt(_lowered, example, run.tape, sized, refusals)
+        found = sized if isinstance(sized, Refusal) else attempt(_lowered, sized, refusals)
         if isinstance(found, Converted):
             return found, example
         refusals.append(found)  # the batch may be another axis
@@ -197,7 +198,7 @@ def traced(
             return Example(module, inputs, whole, registry, surrogates), run
         if loop == "inside" or not registry.neurons(module):
             raise nothing_found(bool(registry.neurons(module)), len(run.tape.entries))
-    call = outside_call(module, len(inputs))
+    call = over_time(module, len(inputs))
     sequences = tuple(map(repeated, inputs))
     every = sequences if inputs is whole else tuple(map(repeated, whole))
     example = Example(module, sequences, every, registry, surrogates, call)
@@ -213,8 +214,10 @@ def traced(
 
 @dataclasses.dataclass(frozen=True)
 class SizedProgram:
-    """A program, what the passes to it have returned, and the other runs that its sizes come from."""
+    """A program, what the passes to it have returned, and the runs that its sizes come from."""
 
+    example: Example
+    tape: Tape
     passes: Passes
     batch: OtherBatch
     length: OtherLength | None
@@ -227,11 +230,34 @@ class SizedProgram:
 
 def sized_programs(example: Example, run: Run) -> Iterator[SizedProgram | Refusal]:
     """The program for each axis of the inputs that may be the batch: the likely one first."""
+    progress.step("trace a few steps")
+    few = few_steps(example, run)
+    if few is not None:
+        found = attempt(on_few_steps, few)
+        if not isinstance(found, Refusal):
+            yield from found
+            return
     progress.step("trace another length")
     length, why = other_length(example.record, run, example.inputs)
-    time_axes = direct_time_axes(run) | ({} if length is None else length.axes)
+    yield from _sized(example, run, length, why)
+
+
+def on_few_steps(few: FewSteps) -> list[SizedProgram]:
+    """The programs as the first steps of the example show them.
+
+    **Raises:** `RecordingError` where all steps will show more.
+    """
+    sized = list(_sized(few.example, few.run, few.length, ""))
+    found = [each for each in sized if isinstance(each, SizedProgram) and each.length is not None]
+    if len(found) < len(sized) or not few.hold_beyond(found[0].program):
+        raise RecordingError("the first steps of the example do not show what all of them do")
+    return found
+
+
+def _sized(example: Example, run: Run, length: OtherLength | None, why: str) -> Iterator[SizedProgram | Refusal]:
+    axes = direct_time_axes(run) | ({} if length is None else length.axes)
     progress.step("trace another batch size")
-    for batch in other_batches(example.record, run, example.inputs, time_axes):
+    for batch in other_batches(example.record, run, example.inputs, axes):
         notes = [note for note in (batch.note, why, *_continuing(run.tape, example)) if note]
         yield attempt(_rewritten, example, run, batch, length, notes)
 
@@ -261,7 +287,7 @@ def _rewritten(
     for name, rewrite in REWRITES:
         progress.step(name)
         program = passes[name] = rewrite(program)
-    return SizedProgram(passes, batch, length, tuple(notes))
+    return SizedProgram(example, run.tape, passes, batch, length, tuple(notes))
 
 
 def _unified(example: Example, run: Run, batch: OtherBatch, length: OtherLength | None) -> Program:
@@ -273,10 +299,11 @@ def _unified(example: Example, run: Run, batch: OtherBatch, length: OtherLength 
     return unify(restore_first_steps(runs), type(example.module).__name__, example.names, keys, axis)
 
 
-def _lowered(example: Example, tape: Tape, sized: SizedProgram, refusals: Sequence[Refusal]) -> Converted:
+def _lowered(sized: SizedProgram, refusals: Sequence[Refusal]) -> Converted:
     """The native network of a program."""
     progress.step("lower")
-    module, outside = example.module, example.call is not None
+    example, tape = sized.example, sized.tape
+    module, caller_loop = example.module, example.call is not None
     free = {} if sized.length is None else sized.length.axes
     specs = tuple(
         InputSpec(name, tuple(tensor.shape), torch_dtype_name(tensor), axis, free.get(number))
@@ -289,9 +316,9 @@ def _lowered(example: Example, tape: Tape, sized: SizedProgram, refusals: Sequen
 
     def run_in_float64() -> Tape | None:
         """The run in float64, if it makes the same calls."""
-        double = record_double(module, example.inputs, outside=outside)[1]
+        double = record_double(module, example.inputs, caller_loop=caller_loop)[1]
         return double if tape.first_difference(double) is None else None
 
     notes = [*sized.notes, *(f"not converted with the batch elsewhere: {refusal}" for refusal in refusals)]
     report = functools.partial(conversion_report, module, network, called=tape.called, notes=notes)
-    return assemble(module, network, run_in_float64, specs, tape, outside, report, sized.passes)
+    return assemble(module, network, run_in_float64, specs, tape, caller_loop, report, sized.passes)

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.full
 
 
 # On two of the ten steps, twice in a row, since the first axis could have been a large batch. Then as given, twice in a
-# row, with another length, with another batch size, in float64, and there on one sample alone.
-RUNS = 2 + 6
+# row, on the first steps, there with another batch size, beyond the example, in float64, and there on one sample alone.
+RUNS = 2 + 7
 
 
 class Hundred(nn.Module):

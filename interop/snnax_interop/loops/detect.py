@@ -7,8 +7,10 @@ step.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -211,7 +213,12 @@ def _jump(before: tuple[Frame, ...], after: tuple[Frame, ...]) -> tuple[int, int
 
 def _around(frame: Frame) -> list[tuple[int, int]]:
     """The loops around an instruction, the innermost last."""
-    return [loop for loop in loops(frame.code) if loop[0] <= frame.offset <= loop[1]]
+    return _loops_around(frame.code, frame.offset)
+
+
+@functools.lru_cache(maxsize=4096)
+def _loops_around(code: CodeType, offset: int) -> list[tuple[int, int]]:
+    return [loop for loop in loops(code) if loop[0] <= offset <= loop[1]]
 
 
 def _level(frames: tuple[Frame, ...], depth: int) -> tuple[int, int]:

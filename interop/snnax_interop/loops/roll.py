@@ -279,7 +279,7 @@ def _takes_numbers(entry: Entry, varying: dict[int, list[Any]]) -> bool:
 
 
 def _with_numbers(entry: Entry, varying: dict[int, list[Any]]) -> Entry:
-    leaves, structure = slots(entry)
+    leaves, structure = pytree.tree_flatten((entry.args, entry.kwargs))
     leaves = [StepNumbers(tuple(varying[n])) if n in varying else leaf for n, leaf in enumerate(leaves)]
     args, kwargs = pytree.tree_unflatten(leaves, structure)
     return dataclasses.replace(entry, args=args, kwargs=kwargs)

@@ -114,6 +114,6 @@ class Runs:
         return self.given.tape
 
     @property
-    def there(self) -> Run:
+    def at_other_length(self) -> Run:
         """The run of another length; the same where there is none."""
         return self.other_length or self.given

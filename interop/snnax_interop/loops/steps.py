@@ -110,8 +110,8 @@ def invariant(operands: dict[Value, Operand], outer: Value) -> Value:
 def with_operands(calls: Sequence[Call], loop: Loop, operands: dict[Value, Operand]) -> list[Call]:
     """Calls that are added to a loop, with operands for what they read of outside."""
     made = {value for call in (*loop.body, *calls) for value in call.made}
-    outside = [value for call in calls for value in call.reads if value not in made and value not in operands]
-    inner = {value: invariant(operands, value) for value in outside}
+    live_ins = [value for call in calls for value in call.reads if value not in made and value not in operands]
+    inner = {value: invariant(operands, value) for value in live_ins}
     return [call_with_values(call, inner) for call in calls]
 
 

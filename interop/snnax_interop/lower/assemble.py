@@ -44,7 +44,7 @@ def assemble(
     run_in_float64: Callable[[], Tape | None],
     specs: tuple[InputSpec, ...],
     tape: Tape,
-    outside: bool,
+    caller_loop: bool,
     report: Callable[..., ConversionReport],
     passes: Mapping[str, Any],
 ) -> Converted:
@@ -79,7 +79,7 @@ def assemble(
         fixed=fixed,
         float64_constants=dict(weights.float64_constants),
         read=frozenset(weights.canonical[name] for name in tape.read),
-        outside=outside,
+        caller_loop=caller_loop,
         modules=modules,
         caveats=caveats,
         report=report(loops, modules, caveats),

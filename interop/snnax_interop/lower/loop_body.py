@@ -115,7 +115,7 @@ class LoopBody:
             operand = self.loop.operands[value]
             if isinstance(operand, Carried):
                 return _PendingFeedback(operand)
-            made[value] = self._scanned(operand) if isinstance(operand, Scanned) else self.outside(operand.value)
+            made[value] = self._scanned(operand) if isinstance(operand, Scanned) else self.live_in(operand.value)
         return made[value]
 
     def array(self, value: Value) -> Any:
@@ -132,7 +132,7 @@ class LoopBody:
         key = Steps(self.network.key(sequence, self.number), window)
         return self.draft.input(key, self.network.input_name(sequence) or "sequence")
 
-    def outside(self, value: Value) -> Any:
+    def live_in(self, value: Value) -> Any:
         """The source of a value of outside, computed here where no loop goes into it."""
         network, draft = self.network, self.draft
         if value in draft.made:
@@ -257,7 +257,7 @@ class _Sunk:
         self.draft = body.draft
 
     def source(self, value: Value) -> Any:
-        return self.body.outside(value)
+        return self.body.live_in(value)
 
     def array(self, value: Value) -> Any:
         arrays = self.body.network.arrays

@@ -215,7 +215,7 @@ class ExecutionPlan:
     fixed: Mapping[str, np.ndarray]
     float64_constants: Mapping[str, np.ndarray]
     read: frozenset[str]
-    outside: bool
+    caller_loop: bool
     modules: tuple[ConvertedModule, ...]
     caveats: Mapping[str, str]
     report: ConversionReport

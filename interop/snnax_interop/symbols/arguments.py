@@ -13,7 +13,7 @@ from ..loops.body import StepNumbers
 from ..loops.subscripts import moving_subscript
 from ..trace.tape import Ref, function_name
 from .entries import CallInRuns, normal_form
-from .outside import Outside
+from .surroundings import Surroundings
 
 
 class AbstractScope(abc.ABC):
@@ -22,20 +22,20 @@ class AbstractScope(abc.ABC):
     number: int
 
     @abc.abstractmethod
-    def argument(self, place: int, ref: Ref, there: Ref) -> Value:
+    def argument(self, place: int, ref: Ref, other: Ref) -> Value:
         """The value of an argument, from its number among those of the call."""
 
     @abc.abstractmethod
-    def outside(self, value: Value) -> Value:
+    def live_in(self, value: Value) -> Value:
         """A value of outside, as it is here."""
 
 
 class Arguments:
     """The arguments of one call, in terms of values; integers become formulas."""
 
-    def __init__(self, outside: Outside, entries: CallInRuns, scope: AbstractScope):
-        self.outside = outside
-        self.sizing = outside.sizing
+    def __init__(self, surroundings: Surroundings, entries: CallInRuns, scope: AbstractScope):
+        self.surroundings = surroundings
+        self.sizing = surroundings.sizing
         self.entries = entries
         self.scope = scope
         self.place = 0
@@ -55,16 +55,16 @@ class Arguments:
         rows = [entry.args for entry in self.entries.all]
         if self.entries.op != "getitem" or not isinstance(rows[0][0], Ref):
             return rows
-        here = self.outside.given.shape(rows[0][0])
-        there = self.outside.other_length.shape(rows[2][0])
-        found = moving_subscript([rows[0][1], rows[2][1]], len(here))
+        given = self.surroundings.given.shape(rows[0][0])
+        other = self.surroundings.other_length.shape(rows[2][0])
+        found = moving_subscript([rows[0][1], rows[2][1]], len(given))
         if (
             found is None
             or found.width is not None
-            or found.starts[0] - here[found.axis] != (found.starts[1] - there[found.axis])
+            or found.starts[0] - given[found.axis] != (found.starts[1] - other[found.axis])
         ):
             return rows
-        return [(row[0], found.with_place(row[1], found.starts[0] - here[found.axis])) for row in rows]
+        return [(row[0], found.with_place(row[1], found.starts[0] - given[found.axis])) for row in rows]
 
     def fill(self, a: Any, b: Any, c: Any) -> Any:
         if isinstance(a, Ref):
@@ -83,13 +83,17 @@ class Arguments:
         if isinstance(a, np.generic):
             return self.fill(*(each.item() for each in (a, b, c)))
         if isinstance(a, int | float):
+            if isinstance(c, StepNumbers):
+                raise self.entries.refuse(
+                    f"a number is {a} at every step here, and changes from step to step at another length", LengthError
+                )
             return self.sizing.number(self.entries, a, b, c)
         return a
 
     def sequence(self, a: Any, b: Any, c: Any) -> Any:
-        if self.outside.loops.is_series(a, self.scope.number):
+        if self.surroundings.loops.is_series(a, self.scope.number):
             self.place += len(a)
-            return Entries(self.scope.outside(self.outside.loops.sequence(a, c)))
+            return Entries(self.scope.live_in(self.surroundings.loops.sequence(a, c)))
         items = self.items(a, b, c)
         return items if isinstance(a, list) else tuple(items)
 
@@ -111,14 +115,14 @@ _SLICE = ("start", "stop", "step")
 
 
 def unified_call(
-    outside: Outside, entries: CallInRuns, scope: AbstractScope, results: Sequence[Value] | None = None
+    surroundings: Surroundings, entries: CallInRuns, scope: AbstractScope, results: Sequence[Value] | None = None
 ) -> Call:
     """A call in terms of values. `results` are those that it makes, where they are defined already."""
     entry = entries.given
     try:
-        args, kwargs = Arguments(outside, entries, scope).filled()
+        args, kwargs = Arguments(surroundings, entries, scope).filled()
         if results is None:
-            results = [outside.define(ref, there) for ref, there in entries.results()]
+            results = [surroundings.define(ref, other) for ref, other in entries.results()]
     except InteropError as error:
         if not error.path and entry.line and entry.line not in str(error):
             raise type(error)(f"{error}\n  {entry.line}", path=entry.path) from error

@@ -15,20 +15,20 @@ from ..ops import bind
 from ..trace.tape import Ref
 from .arguments import AbstractScope, unified_call
 from .entries import CallInRuns
-from .outside import Outside
+from .surroundings import Surroundings
 
 
 class LoopDraft(AbstractScope):
     """A loop while it grows: what is final or emitted shows only behind it."""
 
-    def __init__(self, surroundings: Outside, number: int):
+    def __init__(self, surroundings: Surroundings, number: int):
         self.surroundings = surroundings
         self.sizing = surroundings.sizing
         self.number = number
         runs = surroundings.runs
         self.body = runs.given.bodies[number]
         self.body_batch = runs.given.bodies[number] if runs.other_batch is None else runs.other_batch.bodies[number]
-        self.body_there = runs.there.bodies[number]
+        self.other_body = runs.at_other_length.bodies[number]
         self.count = self.sizing.count(number)
         self.operands: dict[Value, Operand] = {}
         self.made: dict[BodyValue, Value] = {}
@@ -90,11 +90,11 @@ class LoopDraft(AbstractScope):
 
     def written_target(self, position: int) -> tuple[Ref, Ref]:
         """The tensor that a write starts from, as given and at the other length."""
-        here, there = (body.arguments[position][0] for body in (self.body, self.body_there))
-        if isinstance(here, rolled.LoopCarried) and isinstance(there, rolled.LoopCarried):
-            first, first_there = here.initials[0], there.initials[0]
-            if isinstance(first, Ref) and isinstance(first_there, Ref):
-                return first, first_there
+        given, other = (body.arguments[position][0] for body in (self.body, self.other_body))
+        if isinstance(given, rolled.LoopCarried) and isinstance(other, rolled.LoopCarried):
+            first, other_first = given.initials[0], other.initials[0]
+            if isinstance(first, Ref) and isinstance(other_first, Ref):
+                return first, other_first
         raise RecordingError(
             f"the loop writes into another tensor at every step\n  {self.body.entries[position].line}\n"
             "Allowed: one tensor that is filled"
@@ -126,19 +126,19 @@ class LoopDraft(AbstractScope):
         return self.surroundings.new(*pairs[value.item])
 
     def entries(self, position: int) -> CallInRuns:
-        return CallInRuns(*(body.entries[position] for body in (self.body, self.body_batch, self.body_there)))
+        return CallInRuns(*(body.entries[position] for body in (self.body, self.body_batch, self.other_body)))
 
     def constant(self, value: BodyValue) -> Value:
         """A value that depends on no input and parameter: the same at every step, or a number that follows a rule."""
         surroundings = self.surroundings
-        rows = [[step[value.item] for step in body.constants[value.position]] for body in (self.body, self.body_there)]
+        rows = [[step[value.item] for step in body.constants[value.position]] for body in (self.body, self.other_body)]
         tapes = (surroundings.given, surroundings.other_length)
         tensors = [[tape.tensors[ref.index] for ref in row] for tape, row in zip(tapes, rows, strict=True)]
-        ref, there = rows[0][-1], rows[1][-1]
+        ref, other = rows[0][-1], rows[1][-1]
         if all(map(is_same, tensors)):
-            if not surroundings.is_constant(ref, there):
+            if not surroundings.is_constant(ref, other):
                 raise LengthError(f"a constant of the loop is another one at another length\n  {self.line(value)}")
-            return self.outside(surroundings.value(ref, there))
+            return self.live_in(surroundings.value(ref, other))
         if not all(bool((tensor == tensor.ravel()[0]).all()) for row in tensors for tensor in row):
             raise RecordingError(
                 f"a constant changes from step to step\n  {self.line(value)}\n"
@@ -146,7 +146,7 @@ class LoopDraft(AbstractScope):
                 "it by index"
             )
         numbers = [[tensor.ravel()[0].item() for tensor in row] for row in tensors]
-        result = surroundings.new(ref, there)
+        result = surroundings.new(ref, other)
         number = self.sizing.steps(*numbers)
         options = {"dtype": result.dtype}
         args = (result.shape, number)
@@ -156,11 +156,11 @@ class LoopDraft(AbstractScope):
 
     def read(self, position: int) -> Value:
         """A time step of a sequence."""
-        (sliced, rest), (there, rest_there) = self.body.reads[position], self.body_there.reads[position]
+        (sliced, rest), (other, other_rest) = self.body.reads[position], self.other_body.reads[position]
         entry = self.body.entries[position]
-        if rest != rest_there:
+        if rest != other_rest:
             raise RecordingError("the time steps read other values at another length. Allowed: the same ones")
-        value = self.operand(sliced, there)
+        value = self.operand(sliced, other)
         if rest or entry.no_grad:
             result = self.surroundings.new(*self.entries(position).results()[0])
             args = (value, rest) if rest else (value,)
@@ -174,60 +174,60 @@ class LoopDraft(AbstractScope):
 
     # Operands
 
-    def argument(self, place: int, ref: Ref, there: Ref) -> Value:
+    def argument(self, place: int, ref: Ref, other: Ref) -> Value:
         """The argument of this number of the call at the present position."""
-        del ref, there
-        arguments = (body.arguments[self.position][place] for body in (self.body, self.body_there))
+        del ref, other
+        arguments = (body.arguments[self.position][place] for body in (self.body, self.other_body))
         return self.operand(*arguments)
 
-    def operand(self, here: Any, there: Any) -> Value:
+    def operand(self, given: Any, other: Any) -> Value:
         """What an argument is, inside of the loop."""
         surroundings = self.surroundings
-        if type(here) is not type(there):
+        if type(given) is not type(other):
             raise RecordingError("a value comes from another place at another length. Allowed: the same at any length")
-        if isinstance(here, rolled.SameStep):
-            return self.value(here.value)
-        if isinstance(here, rolled.LoopCarried):
-            return self.carried(here, there)
-        if isinstance(here, rolled.Invariant):
-            return self.outside(surroundings.value(here.ref, there.ref))
-        if isinstance(here, rolled.Scanned):
-            return self.scanned(here, there)
-        return self.scan(Scanned(surroundings.loops.sequence(here.refs, there.refs)))
+        if isinstance(given, rolled.SameStep):
+            return self.value(given.value)
+        if isinstance(given, rolled.LoopCarried):
+            return self.carried(given, other)
+        if isinstance(given, rolled.Invariant):
+            return self.live_in(surroundings.value(given.ref, other.ref))
+        if isinstance(given, rolled.Scanned):
+            return self.scanned(given, other)
+        return self.scan(Scanned(surroundings.loops.sequence(given.refs, other.refs)))
 
-    def outside(self, value: Value) -> Value:
+    def live_in(self, value: Value) -> Value:
         """A value of outside."""
         return self.add(Invariant(value), value.shape, value)
 
-    def scanned(self, here: rolled.Scanned, there: rolled.Scanned) -> Value:
+    def scanned(self, given: rolled.Scanned, other: rolled.Scanned) -> Value:
         surroundings = self.surroundings
         same = ("axis", "stride", "width")
-        if any(getattr(here, name) != getattr(there, name) for name in same):
+        if any(getattr(given, name) != getattr(other, name) for name in same):
             raise RecordingError("the time steps read other values at another length. Allowed: the same ones")
         sizes = (
-            surroundings.given.shape(here.base)[here.axis],
-            surroundings.other_length.shape(there.base)[there.axis],
+            surroundings.given.shape(given.base)[given.axis],
+            surroundings.other_length.shape(other.base)[other.axis],
         )
-        start = self.sizing.start((here.start, there.start), sizes, from_end=here.stride < 0)
-        sequence = surroundings.value(here.base, there.base)
-        if sequence.shape[here.axis].batched:
+        start = self.sizing.start((given.start, other.start), sizes, from_end=given.stride < 0)
+        sequence = surroundings.value(given.base, other.base)
+        if sequence.shape[given.axis].batched:
             raise RecordingError(
                 "the loop runs over the samples of the batch. Allowed: a loop over time, on all samples at once"
             )
-        return self.scan(Scanned(sequence, here.axis, start, here.stride, here.width))
+        return self.scan(Scanned(sequence, given.axis, start, given.stride, given.width))
 
     def scan(self, operand: Scanned) -> Value:
         before, behind = operand.sequence.shape[: operand.axis], operand.sequence.shape[operand.axis + 1 :]
         kept = () if operand.width is None else (Size(0, operand.width),)
         return self.add(operand, (*before, *kept, *behind), operand.sequence)
 
-    def carried(self, here: rolled.LoopCarried, there: rolled.LoopCarried) -> Value:
+    def carried(self, given: rolled.LoopCarried, other: rolled.LoopCarried) -> Value:
         """A value of as many steps ago as there are initial values: of the step before, and so on."""
-        if here.value != there.value or len(here.initials) != len(there.initials):
+        if given.value != other.value or len(given.initials) != len(other.initials):
             raise RecordingError("a step reads another value at another length. Allowed: the same at any length")
-        value = self.value(here.value)
-        for first, first_there in reversed(list(zip(here.initials, there.initials, strict=True))):
-            initial = self.surroundings.value(first, first_there) if isinstance(first, Ref) else first
+        value = self.value(given.value)
+        for first, other_first in reversed(list(zip(given.initials, other.initials, strict=True))):
+            initial = self.surroundings.value(first, other_first) if isinstance(first, Ref) else first
             value = self.add(Carried(value, initial), value.shape, value)
         return value
 
@@ -249,7 +249,7 @@ class LoopDraft(AbstractScope):
         results = [self.value(BodyValue(position, item, False)) for item in range(len(entries.results()))]
         call = unified_call(self.surroundings, entries, self, results)
         if entry.is_neuron:
-            states, others = self.body.states[position], self.body_there.states[position]
+            states, others = self.body.states[position], self.other_body.states[position]
             call = dataclasses.replace(
                 call,
                 state_in=None if states is None or others is None else tuple(map(self.state, states, others)),
@@ -263,5 +263,5 @@ class LoopDraft(AbstractScope):
         values = rolled.values_made(entry, position)
         return [values[ref.index] for ref in entry.state_out]
 
-    def state(self, here: Any, there: Any) -> Value | None:
-        return None if here is None or there is None else self.operand(here, there)
+    def state(self, given: Any, other: Any) -> Value | None:
+        return None if given is None or other is None else self.operand(given, other)

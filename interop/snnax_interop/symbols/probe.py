@@ -12,7 +12,8 @@ from ..loops.run import Run
 from ..trace.tape import Entry, Ref, Tape, refs
 
 
-_FEW_STEPS = 3
+# So many steps may lie between the size of an input and that of what a loop reads.
+_NEAR = 3
 
 Change = Callable[[torch.Tensor, int], torch.Tensor]
 Recorder = Callable[[tuple[torch.Tensor, ...]], Tape]
@@ -65,6 +66,17 @@ def other_length(record: Recorder, given: Run, inputs: tuple[torch.Tensor, ...])
 
     **Raises:** what recording the other run raises, with a note on its inputs.
     """
+    note = ""
+    for axes in time_axes(given, inputs):
+        found, why = LengthProbe(record, given, inputs, axes).other_length()
+        if found is not None:
+            return found, ""
+        note = note or why
+    return None, note
+
+
+def time_axes(given: Run, inputs: tuple[torch.Tensor, ...]) -> Iterator[dict[int, int]]:
+    """Which axes of the inputs may be time, by input: those that loops read, or that make what loops read."""
     direct = direct_time_axes(given)
     sizes = {
         given.tape.shape(each.base)[each.axis]
@@ -77,108 +89,118 @@ def other_length(record: Recorder, given: Run, inputs: tuple[torch.Tensor, ...])
         near = sorted(
             (min(abs(size - each) for each in sizes), axis) for axis, size in enumerate(tensor.shape) if sizes
         )
-        candidates += [{**direct, number: axis} for distance, axis in near if distance <= _FEW_STEPS]
-    note = ""
+        candidates += [{**direct, number: axis} for distance, axis in near if distance <= _NEAR]
     for axes in candidates:
         if len({inputs[number].shape[axis] for number, axis in axes.items()}) == 1:
-            found, why = _along(record, given, inputs, axes)
-            if found is not None:
-                return found, ""
-            note = note or why
-    return None, note
+            yield axes
 
 
-def _along(
-    record: Recorder, given: Run, inputs: tuple[torch.Tensor, ...], axes: dict[int, int]
-) -> tuple[OtherLength | None, str]:
-    """A run with other sizes along these axes; None where it does something else there, with a note."""
-    number, axis = next(iter(axes.items()))
+@dataclasses.dataclass(frozen=True)
+class LengthProbe:
+    """Runs of other lengths than that of a given run, whose inputs have time along these axes, by input."""
 
-    def attempt(change: Change) -> tuple[OtherLength, bool] | None:
-        """The run, and whether it makes the same steps, more or fewer; None where the network raises an error."""
-        changed = tuple(change(x, axes[number]) if number in axes else x for number, x in enumerate(inputs))
+    record: Recorder
+    given: Run
+    inputs: tuple[torch.Tensor, ...]
+    axes: dict[int, int]
+
+    @property
+    def size(self) -> int:
+        number, axis = next(iter(self.axes.items()))
+        return self.inputs[number].shape[axis]
+
+    def other_length(self) -> tuple[OtherLength | None, str]:
+        """A run of another length; None where the network does something else there, with a note."""
+        # One step more, or less, where more than twice as long is too long.
+        for change in (beyond, _extended, _shortened):
+            found = self.attempt(change)
+            if found is None:
+                continue
+            confirmed = self.confirmed(found)
+            if confirmed is None and change is beyond and not self.takes_the_same_steps(found):
+                confirmed = self._grouped()
+            if confirmed is not None:
+                return confirmed, ""
+            return (
+                None,
+                "converted for exactly this length: at another one, forward does something else than more steps",
+            )
+        return None, "converted for exactly this length: at another one, forward raises an error"
+
+    def changed(self, change: Change) -> tuple[torch.Tensor, ...]:
+        """The inputs, changed along time."""
+        return tuple(change(x, self.axes[number]) if number in self.axes else x for number, x in enumerate(self.inputs))
+
+    def attempt(self, change: Change) -> OtherLength | None:
+        """The run on changed inputs; None where the network raises an error."""
+        changed = self.changed(change)
         try:
-            other = Run.of(record(changed))
+            run = Run.of(self.record(changed))
         except InteropError as error:
             shapes = ", ".join(str(tuple(x.shape)) for x in changed)
             error.add_note(f"This was found in a run of another length than the example, on inputs of shape {shapes}.")
             raise
         except Exception:  # whatever user code raises on a length that it was not written for
             return None
-        sizes = (inputs[number].shape[axis], changed[number].shape[axis])
-        return OtherLength(other, axes, sizes), given.outline == other.outline
+        number, axis = next(iter(self.axes.items()))
+        return OtherLength(run, self.axes, (self.size, changed[number].shape[axis]))
 
-    # One step more, or less, where more than twice as long is too long.
-    for change in (_beyond, _extended, _shortened):
-        outcome = attempt(change)
-        if outcome is None:
-            continue
-        found, same = outcome
-        same = same and any(here != there for here, there in _counts(given, found))
-        confirmed = _confirmed(attempt, given, found) if same else None
-        if change is _beyond and not same:
-            confirmed = _grouped(attempt, given, odd=inputs[number].shape[axis] % 2 == 1)
-        if confirmed is not None:
-            return confirmed, ""
-        return None, "converted for exactly this length: at another one, forward does something else than more steps"
-    return None, "converted for exactly this length: at another one, forward raises an error"
+    def takes_the_same_steps(self, found: OtherLength) -> bool:
+        """Whether the run makes the same steps, more or fewer of them."""
+        return self.given.outline == found.run.outline and any(a != b for a, b in self._counts(found))
 
+    def confirmed(self, found: OtherLength) -> OtherLength | None:
+        """The run, if it makes the same steps, and as many as follow from the length.
 
-Attempt = Callable[[Change], tuple[OtherLength, bool] | None]
+        Fractions of the length are confirmed by further lengths.
+        """
+        if not self.takes_the_same_steps(found):
+            return None
+        plain = [Size.fit(each, found.sizes) for each in self._counts(found)]
+        if None not in plain:
+            return found
+        pairs = zip(plain, self._counts(found), strict=True)
+        rounding = [formula or Size.rounding(each, found.sizes) for formula, each in pairs]
+        if None not in rounding:
+            divisor = max(formula.divisor for formula in rounding if formula is not None)
+            if all(self._agrees(rounding, more) for more in (*range(1, divisor), self._far(divisor))):
+                return dataclasses.replace(found, rounds=True)
+        return self._in_whole_steps(found)
 
+    def _counts(self, found: OtherLength) -> list[tuple[int, int]]:
+        return [(a.count, b.count) for a, b in zip(self.given.loops, found.run.loops, strict=True)]
 
-def _counts(given: Run, found: OtherLength) -> list[tuple[int, int]]:
-    return [(a.count, b.count) for a, b in zip(given.loops, found.run.loops, strict=True)]
-
-
-def _confirmed(attempt: Attempt, given: Run, found: OtherLength) -> OtherLength | None:
-    """The run, if the numbers of steps follow from the length; fractions of it are confirmed by further lengths."""
-    plain = [Size.fit(each, found.sizes) for each in _counts(given, found)]
-    if None not in plain:
-        return found
-    pairs = zip(plain, _counts(given, found), strict=True)
-    rounding = [formula or Size.rounding(each, found.sizes) for formula, each in pairs]
-    if None not in rounding:
-        divisor = max(formula.divisor for formula in rounding if formula is not None)
-        if all(_agrees(attempt, given, rounding, more) for more in (*range(1, divisor), _far(given, divisor))):
-            return dataclasses.replace(found, rounds=True)
-    return _in_whole_steps(attempt, given, found)
-
-
-def _grouped(attempt: Attempt, given: Run, *, odd: bool) -> OtherLength | None:
-    """The run of steps that come in pairs or threes: they are whole, or leave as many over, at some lengths only."""
-    for change in (_doubled, _twice) if odd else (_twice,):
-        outcome = attempt(change)
-        confirmed = _in_whole_steps(attempt, given, outcome[0]) if outcome is not None and outcome[1] else None
-        if confirmed is not None:
-            return confirmed
-    return None
-
-
-def _in_whole_steps(attempt: Attempt, given: Run, found: OtherLength) -> OtherLength | None:
-    """The run, if loops run a fraction of the length without remainder."""
-    exact = [Size.fit(each, found.sizes, exact=True) for each in _counts(given, found)]
-    divisor = max((formula.divisor for formula in exact if formula is not None), default=1)
-    if None in exact or divisor == 1:
+    def _grouped(self) -> OtherLength | None:
+        """The run of steps in pairs or threes: they are whole, or leave as many over, at some lengths only."""
+        for change in (_doubled, _twice) if self.size % 2 else (_twice,):
+            found = self.attempt(change)
+            if found is not None and self.given.outline == found.run.outline:
+                confirmed = self._in_whole_steps(found)
+                if confirmed is not None:
+                    return confirmed
         return None
-    if not all(_agrees(attempt, given, exact, more) for more in (divisor, _far(given, divisor))):
-        return None
-    return dataclasses.replace(found, whole=True)
 
+    def _in_whole_steps(self, found: OtherLength) -> OtherLength | None:
+        """The run, if loops run a fraction of the length without remainder."""
+        exact = [Size.fit(each, found.sizes, exact=True) for each in self._counts(found)]
+        divisor = max((formula.divisor for formula in exact if formula is not None), default=1)
+        if None in exact or divisor == 1:
+            return None
+        if not all(self._agrees(exact, more) for more in (divisor, self._far(divisor))):
+            return None
+        return dataclasses.replace(found, whole=True)
 
-def _far(given: Run, divisor: int) -> int:
-    """So many more entries that fractions that are nearly equal give other numbers of steps."""
-    return divisor * (1 + 4 * max(loop.count for loop in given.loops) // divisor)
+    def _far(self, divisor: int) -> int:
+        """So many more entries that fractions that are nearly equal give other numbers of steps."""
+        return divisor * (1 + 4 * max(loop.count for loop in self.given.loops) // divisor)
 
-
-def _agrees(attempt: Attempt, given: Run, formulas: list[Size | None], more: int) -> bool:
-    """Whether so many more entries give the steps that the formulas say."""
-    outcome = attempt(lambda tensor, axis: _longer(tensor, axis, more))
-    if outcome is None or not outcome[1]:
-        return False
-    found, _ = outcome
-    expected = [None if formula is None else formula(found.sizes[1]) for formula in formulas]
-    return [loop.count for loop in found.run.loops] == expected
+    def _agrees(self, formulas: list[Size | None], more: int) -> bool:
+        """Whether so many more entries give the steps that the formulas say."""
+        found = self.attempt(lambda tensor, axis: _longer(tensor, axis, more))
+        if found is None or self.given.outline != found.run.outline:
+            return False
+        expected = [None if formula is None else formula(found.sizes[1]) for formula in formulas]
+        return [loop.count for loop in found.run.loops] == expected
 
 
 def _longer(tensor: torch.Tensor, axis: int, more: int) -> torch.Tensor:
@@ -203,7 +225,7 @@ def _shortened(tensor: torch.Tensor, axis: int) -> torch.Tensor:
     return tensor.flip(axis).narrow(axis, 0, max(tensor.shape[axis] - 1, 1))
 
 
-def _beyond(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+def beyond(tensor: torch.Tensor, axis: int) -> torch.Tensor:
     """More than twice as long, so that a limit beyond the example shows itself; even where the example is odd."""
     longer = _doubled(tensor, axis)
     return _extended(longer, axis) if tensor.shape[axis] % 2 else longer

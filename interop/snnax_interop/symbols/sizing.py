@@ -24,15 +24,15 @@ class Sizing:
         self.runs = runs
         self.given = runs.given.tape
         self.other_batch = self.given if runs.other_batch is None else runs.other_batch.tape
-        self.other_length = runs.there.tape
+        self.other_length = runs.at_other_length.tape
 
-    def shape(self, ref: Ref, there: Ref) -> tuple[Size, ...]:
+    def shape(self, ref: Ref, other: Ref) -> tuple[Size, ...]:
         """The sizes of a value.
 
         **Raises:** `RecordingError` where the batch is no single axis that grows in proportion.
         """
         first, second = self.given.shape(ref), self.other_batch.shape(ref)
-        third = self.other_length.shape(there)
+        third = self.other_length.shape(other)
         if len(first) != len(second):
             raise RecordingError(
                 f"a value of shape {first} has the shape {second} when the batch grows: its number of axes depends on "
@@ -105,28 +105,28 @@ class Sizing:
         return found
 
     def counts(self, number: int) -> tuple[int, int]:
-        return self.runs.given.loops[number].count, self.runs.there.loops[number].count
+        return self.runs.given.loops[number].count, self.runs.at_other_length.loops[number].count
 
-    def steps(self, values: Sequence[Any], there: Sequence[Any]) -> StepNumber:
+    def steps(self, values: Sequence[Any], other: Sequence[Any]) -> StepNumber:
         """Numbers that change from step to step."""
         if self.runs.lengths is None:
             return StepNumber(StepTable(tuple(values)))
-        found = fit_steps([values, there])
+        found = fit_steps([values, other])
         if found is None:
             shown = ", ".join(str(value) for value in list(values)[:4])
             raise LengthError(f"the numbers {shown}... follow no rule that is known for other lengths")
         return StepNumber(found)
 
-    def place(self, step: int, there: int, counts: tuple[int, int]) -> int:
+    def place(self, step: int, other: int, counts: tuple[int, int]) -> int:
         """A time step counted from the start, or from the end where negative."""
         if counts[0] == counts[1]:
             return step - counts[0] if step == counts[0] - 1 else step
-        if step - counts[0] == there - counts[1]:
+        if step - counts[0] == other - counts[1]:
             return step - counts[0]
-        if step == there:
+        if step == other:
             return step
         raise LengthError(
-            f"what follows the loop reads time step {step} of {counts[0]}, and {there} of {counts[1]}. Allowed: "
+            f"what follows the loop reads time step {step} of {counts[0]}, and {other} of {counts[1]}. Allowed: "
             "steps counted from the start or from the end"
         )
 

@@ -17,8 +17,8 @@ from ..loops.run import Runs
 from ..trace.tape import Ref, refs
 from .arguments import AbstractScope, unified_call
 from .loop_draft import LoopDraft
-from .outside import Outside
 from .series import LoopValues
+from .surroundings import Surroundings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class _Unifier(AbstractScope):
 
     def __init__(self, runs: Runs, keys: Collection[str]):
         self.runs = runs
-        self.surroundings = Outside(runs, keys)
+        self.surroundings = Surroundings(runs, keys)
         self.loops = self.surroundings.loops = LoopValues(self.surroundings)
 
     @property
@@ -51,34 +51,38 @@ class _Unifier(AbstractScope):
         """How many loops are done."""
         return len(self.loops.drafts)
 
-    def argument(self, place: int, ref: Ref, there: Ref) -> Value:
+    def argument(self, place: int, ref: Ref, other: Ref) -> Value:
         del place
-        return self.surroundings.value(ref, there)
+        return self.surroundings.value(ref, other)
 
-    def outside(self, value: Value) -> Value:
+    def live_in(self, value: Value) -> Value:
         return value
 
     def program(self, name: str, input_names: Sequence[str], length: Length | None) -> Program:
-        outside, runs = self.surroundings, self.runs
-        tapes = (outside.given.inputs, outside.other_length.inputs)
-        inputs = {outside.define(ref, there): wanted for ref, there, wanted in zip(*tapes, input_names, strict=True)}
-        live = _live(outside)
+        surroundings, runs = self.surroundings, self.runs
+        tapes = (surroundings.given.inputs, surroundings.other_length.inputs)
+        inputs = {
+            surroundings.define(ref, other): wanted for ref, other, wanted in zip(*tapes, input_names, strict=True)
+        }
+        live = _live(surroundings)
         stop = 0
         for number, loop in enumerate(runs.given.loops):
             self.straight(range(stop, loop.start), live)
-            draft = LoopDraft(outside, number)
+            draft = LoopDraft(surroundings, number)
             draft.build()
             self.loops.drafts.append(draft)
-            outside.items.append(draft)
+            surroundings.items.append(draft)
             stop = loop.stop
-        self.straight(range(stop, len(outside.given.entries)), live)
-        outputs = self.outputs(outside.given.result, outside.other_batch.result, outside.other_length.result)
+        self.straight(range(stop, len(surroundings.given.entries)), live)
+        outputs = self.outputs(
+            surroundings.given.result, surroundings.other_batch.result, surroundings.other_length.result
+        )
         return Program(
             name=name,
             inputs=inputs,
-            parameters=outside.parameters,
-            constants=outside.constants,
-            body=tuple(item.loop() if isinstance(item, LoopDraft) else item for item in outside.items),
+            parameters=surroundings.parameters,
+            constants=surroundings.constants,
+            body=tuple(item.loop() if isinstance(item, LoopDraft) else item for item in surroundings.items),
             outputs=outputs,
             example=(runs.batch_sizes[0], 0 if runs.lengths is None else runs.lengths[0]),
             length=None if length is None else (length.number, length.axis),
@@ -86,11 +90,11 @@ class _Unifier(AbstractScope):
 
     def straight(self, indices: range, live: set[int]) -> None:
         """The calls of these numbers, which are in no loop."""
-        outside = self.surroundings
+        surroundings = self.surroundings
         for index in indices:
-            entries = outside.entries(index)
-            if index in live and not outside.is_folded_away(entries) and entries.op != "unbind":
-                outside.items.append(unified_call(outside, entries, self))
+            entries = surroundings.entries(index)
+            if index in live and not surroundings.is_folded_away(entries) and entries.op != "unbind":
+                surroundings.items.append(unified_call(surroundings, entries, self))
 
     def outputs(self, item: Any, batch: Any, length: Any) -> Any:
         """The structure that forward returns."""
@@ -126,9 +130,9 @@ class _Unifier(AbstractScope):
         )
 
 
-def _live(outside: Outside) -> set[int]:
+def _live(surroundings: Surroundings) -> set[int]:
     """The numbers of the calls outside of loops that what forward returns, or a loop, depends on."""
-    run, tape = outside.runs.given, outside.given
+    run, tape = surroundings.runs.given, surroundings.given
     wanted = {ref.index for ref in refs(tape.result)}
     for body in run.bodies:
         wanted |= {ref.index for ref in _read_by(body)}
@@ -137,8 +141,8 @@ def _live(outside: Outside) -> set[int]:
         entry = tape.entries[index]
         if any(ref.index in wanted for ref in entry.made) and not any(ref.index in run.at_steps for ref in entry.made):
             found.add(index)
-            made = outside.entries(index)
-            if not outside.is_folded_away(made):
+            made = surroundings.entries(index)
+            if not surroundings.is_folded_away(made):
                 wanted |= {ref.index for ref in refs((entry.args, entry.kwargs, entry.state_in))}
     return found
 

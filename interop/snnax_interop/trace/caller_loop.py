@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 from .unwrap import signature
 
 
-def outside_call(module: torch.nn.Module, count: int) -> Callable[..., Any]:
+def over_time(module: torch.nn.Module, count: int) -> Callable[..., Any]:
     """The loop that callers write: one call per entry of the inputs' first axis, outputs stacked on axis 0.
 
     Where forward takes further arguments that default to None and returns as many values behind its first, those are

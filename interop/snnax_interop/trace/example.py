@@ -12,8 +12,11 @@ from ..converters.hooks import refuse_unseen
 from ..converters.registry import Registry
 from ..converters.surrogates import Surrogates
 from ..errors import TransferError
+from ..ir.evaluator import evaluate
+from ..ir.program import Program
+from .isolation import preserved
 from .record import record
-from .tape import Tape
+from .tape import Tape, leaves_of
 from .unwrap import signature
 
 
@@ -50,6 +53,28 @@ class Example:
     def record(self, inputs: tuple[torch.Tensor, ...]) -> Tape:
         """A tape of a run on other inputs."""
         return record(self.module, inputs, self.registry, call=self.call)
+
+    def is_computed_by(self, program: Program, inputs: tuple[torch.Tensor, ...], *, or_raises: bool = False) -> bool:
+        """Whether the module computes what a program does with these inputs: both are run by torch.
+
+        With `or_raises`, also where the module raises an error.
+        """
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), preserved(self.module):
+            self.registry.reset_states(self.module)
+            try:
+                expected = leaves_of((self.call or self.module)(*inputs), torch.Tensor)
+            except Exception:  # whatever user code raises on sizes that it was not written for
+                if or_raises:
+                    return True
+                raise
+            try:
+                found = leaves_of(evaluate(program, self.module, *inputs), torch.Tensor)
+            except Exception:  # sizes that the program does not take
+                return False
+        pairs = zip(found, expected, strict=False)
+        return len(found) == len(expected) and all(
+            a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6) for a, b in pairs
+        )
 
 
 def checked_inputs(module: Any, example_inputs: Any, registry: Registry) -> tuple[torch.Tensor, ...]:

@@ -79,6 +79,22 @@ def preserved(module: torch.nn.Module) -> Iterator[None]:
             container.extend(content) if isinstance(container, list) else container.update(content)
 
 
+@contextlib.contextmanager
+def preserved_attributes(module: torch.nn.Module) -> Iterator[None]:
+    """Whatever one module itself is given or loses inside, it has its attributes and buffers at the end.
+
+    A hundredth of the cost of `preserved`, for modules that only assign to their attributes.
+    """
+    attributes, buffers = dict(module.__dict__), dict(module._buffers)
+    try:
+        yield
+    finally:
+        module.__dict__.clear()
+        module.__dict__.update(attributes)
+        module._buffers.clear()
+        module._buffers.update(buffers)
+
+
 def _contents(value: Any) -> list[tuple[Any, Any]]:
     """The lists and dicts in an attribute that a forward may write into, with copies of what they hold."""
     if type(value) is list:

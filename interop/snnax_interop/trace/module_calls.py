@@ -58,9 +58,8 @@ class ModuleCalls:
 
     def check_settings(self, module: torch.nn.Module, converter: Converter | None) -> None:
         """Refuse a module whose options or parameters forward has set: they are taken from it as it is given."""
-        before, now = self.settings[id(module)], settings_of(module, self.recorder.registry)
-        for name in before if converter is not None else ():
-            if before[name] is not now[name]:
+        for name, value in self.settings[id(module)].items() if converter is not None else ():
+            if getattr(module, name, None) is not value:
                 path = self.recorder.paths[id(module)]
                 raise self.recorder.refuse(
                     f"'{path}.{name}' of the {type(module).__name__} is set inside forward",

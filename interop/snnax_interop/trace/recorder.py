@@ -64,6 +64,8 @@ class Recorder:
         self.stack: list[tuple[torch.nn.Module, Converter | None, Any]] = []
         self.root = root
         self.frames: dict[int, tuple[FrameType, int]] = {}
+        self.places: dict[tuple[int, int], Frame] = {}
+        self.owners: dict[str, tuple[bool, bool]] = {}
         self.derived = 0  # how many calls the user has not made
         self.paused = 0  # inside a module that is converted as a whole, and in the recorder itself
         for name, tensor in [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]:
@@ -158,27 +160,38 @@ class Recorder:
 
     # Where
 
-    def here(self) -> Place:
+    def place(self) -> Place:
         """Where the present call is made."""
         frame = sys._getframe()
         frames, shown = [], ""
         while frame is not None and frame is not self.root:
-            full_name = frame.f_globals.get("__name__", "")
-            name = full_name.split(".")[0]
-            if full_name not in _MODULE_CALL and (name not in _OWN or full_name == caller_loop.__name__):
+            name = frame.f_globals.get("__name__", "")
+            counts, is_users = self.owners.get(name) or self.owner(name)
+            if counts:
                 code = frame.f_code
                 # A frame that is kept cannot give its id to another one.
                 _, activation = self.frames.setdefault(id(frame), (frame, len(self.frames)))
-                frames.append(Frame(activation, code, instruction(code, frame.f_lasti)))
-                if not shown and name not in (*_OWN, *self.registry.libraries):
+                place = self.places.get((activation, frame.f_lasti))
+                if place is None:
+                    place = Frame(activation, code, instruction(code, frame.f_lasti))
+                    self.places[activation, frame.f_lasti] = place
+                frames.append(place)
+                if not shown and is_users:
                     text = linecache.getline(code.co_filename, frame.f_lineno).strip()
                     shown = f"{code.co_filename}:{frame.f_lineno}: {text}"
             frame = frame.f_back
         return Place(tuple(reversed(frames)), shown)
 
+    def owner(self, name: str) -> tuple[bool, bool]:
+        """Whether the functions of a module count as places of calls, and whether they are the user's own."""
+        package = name.split(".")[0]
+        counts = name not in _MODULE_CALL and (package not in _OWN or name == caller_loop.__name__)
+        self.owners[name] = counts, package not in (*_OWN, *self.registry.libraries)
+        return self.owners[name]
+
     def refuse(self, what: str, *, advice: str, path: str | None = None) -> RecordingError:
         path = self.current_path() if path is None else path
-        return RecordingError(f"{what}\n  {self.here().line}\n{advice}", path=path)
+        return RecordingError(f"{what}\n  {self.place().line}\n{advice}", path=path)
 
     def current_path(self) -> str:
         return self.paths.get(id(self.stack[-1][0]), "") if self.stack else ""
@@ -245,7 +258,7 @@ class Recorder:
         result = self.replace(outcome)
         args, kwargs = before
         no_grad = not torch.is_grad_enabled()
-        entry = Entry(target, path, args, kwargs, result, self.here(), no_grad=no_grad, converter=converter, **extra)
+        entry = Entry(target, path, args, kwargs, result, self.place(), no_grad=no_grad, converter=converter, **extra)
         self.append(entry)
         return entry
 
@@ -267,7 +280,7 @@ class Recorder:
         path = self.current_path() if like is None else like.path
         no_grad = not torch.is_grad_enabled() if like is None else like.no_grad
         converter = like.converter if like is not None and like.target is target else None
-        self.append(Entry(target, path, args, kwargs, result, self.here(), converter, no_grad=no_grad, derived=True))
+        self.append(Entry(target, path, args, kwargs, result, self.place(), converter, no_grad=no_grad, derived=True))
         self.derived += 1
 
     @contextlib.contextmanager

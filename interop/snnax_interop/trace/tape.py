@@ -77,12 +77,12 @@ class Entry:
         """Whether the result is the same whatever the values of the arguments are."""
         return self.converter is None and getattr(self.target, "__name__", "") in CONSTANT_FUNCTIONS
 
-    @property
+    @functools.cached_property
     def signature(self) -> tuple[Any, ...]:
         """What is the same each time that a line of a loop runs."""
         return (self.place.location, *self.kind)
 
-    @property
+    @functools.cached_property
     def kind(self) -> tuple[str, bool]:
         """Which module is called, or which operation: `total += x` is `0 + x` at first, and in place from then on."""
         is_module = self.converter is not None
@@ -93,7 +93,7 @@ class Entry:
         """The user's own line, for people to read."""
         return self.place.line
 
-    @property
+    @functools.cached_property
     def made(self) -> list[Ref]:
         """All values that the call makes."""
         return [*refs(self.result), *self.state_out]

@@ -16,7 +16,7 @@ from ..converters.neuron import NeuronConverter
 from ..frameworks import registry_for
 from ..runtime.converted import Converted
 from ..trace.autograd_functions import makes_spikes
-from ..trace.caller_loop import outside_call
+from ..trace.caller_loop import over_time
 from ..trace.isolation import preserved
 from ..trace.tape import Entry, Ref, Tape
 from ..trace.unwrap import eager
@@ -54,7 +54,9 @@ def check_equivalence(
             # XLA leaves Python alone for as long as it compiles.
             program: Any = eqx.filter_jit(_results_and_gradients if gradients else _results)
             compiled = pool.submit(program.lower(given).compile)
-            double, tape = record_double(module, inputs, outside=converted.plan.outside, inputs_require_grad=gradients)
+            double, tape = record_double(
+                module, inputs, caller_loop=converted.plan.caller_loop, inputs_require_grad=gradients
+            )
             alone = _alone(module, double, inputs, tape, converted)
         (outputs, states, spikes), weights, found = compiled.result()(given)
         calls = _neuron_calls(tape, converted, arrays)
@@ -90,7 +92,7 @@ def _alone(
         sample = x.detach().narrow(spec.batch_axis, 0, 1).clone()
         first.append(sample.double() if sample.is_floating_point() else sample)
     registry = registry_for(double)
-    call = outside_call(double, len(first)) if plan.outside else double
+    call = over_time(double, len(first)) if plan.caller_loop else double
     try:
         with (
             preserved(module),

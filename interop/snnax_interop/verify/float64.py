@@ -10,14 +10,14 @@ from torch.overrides import TorchFunctionMode
 
 from ..frameworks import registry_for
 from ..nodes.dropout import DRAWING
-from ..trace.caller_loop import outside_call
+from ..trace.caller_loop import over_time
 from ..trace.isolation import preserved
 from ..trace.record import record
 from ..trace.tape import Tape
 
 
 def record_double(
-    module: torch.nn.Module, inputs: Sequence[torch.Tensor], *, outside: bool, inputs_require_grad: bool = False
+    module: torch.nn.Module, inputs: Sequence[torch.Tensor], *, caller_loop: bool, inputs_require_grad: bool = False
 ) -> tuple[torch.nn.Module, Tape]:
     """A float64 copy of a module, and the tape of its run on `inputs`."""
     double = in_float64(module)
@@ -25,7 +25,7 @@ def record_double(
     registry = registry_for(double)
     # snnTorch's utils.reset reaches the neurons of all networks, those of the module too.
     with preserved(module), registry.listed(double), float_is_double():
-        call = outside_call(double, len(doubled)) if outside else None
+        call = over_time(double, len(doubled)) if caller_loop else None
         return double, record(double, doubled, registry, call=call, inputs_require_grad=inputs_require_grad)
 
 

@@ -6,13 +6,10 @@ import torch
 
 from .. import progress
 from ..errors import EquivalenceError
-from ..ir.evaluator import evaluate
 from ..ir.program import Program
 from ..runtime.converted import Converted
 from ..runtime.plan import InputSpec
 from ..trace.example import Example
-from ..trace.isolation import preserved
-from ..trace.tape import leaves_of
 from .equivalence import check_equivalence
 from .float64 import record_double
 from .report import EquivalenceReport
@@ -40,22 +37,13 @@ def verify(converted: Converted, example: Example) -> Converted:
 
 
 def holds_for_all_samples(converted: Converted, example: Example) -> bool:
-    """Whether what a few samples have shown is what the module does with all of them: both run by torch.
+    """Whether what a few samples have shown is what the module does with all of them.
 
     Another number of samples may lead Python elsewhere. Where rounding makes the two differ, the answer is no.
     """
     progress.step("run all samples")
-    module = example.module
     program = next(each for each in converted.passes.values() if isinstance(each, Program))
-    call = module if example.call is None else example.call
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), preserved(module):
-        example.registry.reset_states(module)
-        expected = leaves_of(call(*example.whole), torch.Tensor)
-        found = leaves_of(evaluate(program, module, *example.whole), torch.Tensor)
-    pairs = zip(found, expected, strict=False)
-    return len(found) == len(expected) and all(
-        a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6) for a, b in pairs
-    )
+    return example.is_computed_by(program, example.whole)
 
 
 def _compared(converted: Converted, example: Example, inputs: tuple[torch.Tensor, ...]) -> EquivalenceReport:
@@ -79,8 +67,8 @@ def _check_double(example: Example) -> None:
     **Raises:** `EquivalenceError` that names the line.
     """
     single = example.record(example.inputs)
-    outside = example.call is not None
-    entry = single.first_difference(record_double(example.module, example.inputs, outside=outside)[1])
+    caller_loop = example.call is not None
+    entry = single.first_difference(record_double(example.module, example.inputs, caller_loop=caller_loop)[1])
     if entry is not None:
         raise EquivalenceError(
             f"forward does something else in float64, where the conversion is compared with it: at {entry.name}\n"

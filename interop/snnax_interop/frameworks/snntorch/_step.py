@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ...trace.isolation import preserved
+from ...trace.isolation import preserved_attributes
 
 
 Step = Callable[..., tuple[torch.Tensor, tuple[torch.Tensor, ...]]]
@@ -15,7 +15,7 @@ def step_of(names: Sequence[str]) -> Step:
     """The step of neurons that keep their state in attributes of these names, in the order of `forward`."""
 
     def run(module: Any, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        with preserved(module):
+        with preserved_attributes(module):
             for name in names:
                 setattr(module, name, torch.zeros(0))
             given = () if state is None or any(each is None for each in state) else tuple(state)
@@ -31,7 +31,7 @@ def step_of(names: Sequence[str]) -> Step:
 
 def delta_step(module: Any, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     """The step of a `DeltaLeaky`."""
-    with preserved(module):
+    with preserved_attributes(module):
         module.reset_mem()
         result = module(x) if state is None or state[0] is None else module(x, (state[0],))
         return result[0], (module.mem,)

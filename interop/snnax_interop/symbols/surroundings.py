@@ -21,7 +21,7 @@ class AbstractLoopValues(abc.ABC):
     """What loops hand on."""
 
     @abc.abstractmethod
-    def at_step(self, ref: Ref, there: Ref) -> Value:
+    def at_step(self, ref: Ref, other: Ref) -> Value:
         """A value at one time step of a loop before, outside."""
 
     @abc.abstractmethod
@@ -29,11 +29,11 @@ class AbstractLoopValues(abc.ABC):
         """Whether a list holds values of successive time steps of loops before the one of this number."""
 
     @abc.abstractmethod
-    def sequence(self, items: Sequence[Ref], there: Sequence[Ref]) -> Value:
+    def sequence(self, items: Sequence[Ref], other: Sequence[Ref]) -> Value:
         """A list of values over time as one value, with time as its first axis."""
 
 
-class Outside:
+class Surroundings:
     """Values of outside by their place on the given tape, with `items`: the calls and loops that make them, in order.
 
     Parameters and constants are defined where they are first read.
@@ -52,43 +52,43 @@ class Outside:
         self.constants: dict[Value, Constant] = {}
         self.items: list[Any] = []
         self.makers = {ref.index: entry for entry in self.given.entries for ref in entry.made}
-        self.makers_there = {ref.index: entry for entry in self.other_length.entries for ref in entry.made}
+        self.other_makers = {ref.index: entry for entry in self.other_length.entries for ref in entry.made}
 
-    def define(self, ref: Ref, there: Ref, name: str = "") -> Value:
+    def define(self, ref: Ref, other: Ref, name: str = "") -> Value:
         """A new value of outside."""
-        self.values[ref.index] = self.new(ref, there, name)
+        self.values[ref.index] = self.new(ref, other, name)
         return self.values[ref.index]
 
-    def new(self, ref: Ref, there: Ref, name: str = "") -> Value:
+    def new(self, ref: Ref, other: Ref, name: str = "") -> Value:
         """A value with the sizes of one on the tapes."""
-        return Value(self.sizing.shape(ref, there), self.given.tensors[ref.index].dtype, name)
+        return Value(self.sizing.shape(ref, other), self.given.tensors[ref.index].dtype, name)
 
-    def value(self, ref: Ref, there: Ref) -> Value:
+    def value(self, ref: Ref, other: Ref) -> Value:
         """A value of outside, defined now where nothing has."""
         if ref.index not in self.values:
-            self.values[ref.index] = self.found(ref, there)
+            self.values[ref.index] = self.found(ref, other)
         return self.values[ref.index]
 
-    def found(self, ref: Ref, there: Ref) -> Value:
+    def found(self, ref: Ref, other: Ref) -> Value:
         name = self.given.names.get(ref.index)
         if name is not None and name in self.keys:
-            value = self.new(ref, there, name)
+            value = self.new(ref, other, name)
             self.parameters[value] = name
             return value
-        if ref.index not in self.makers or self.is_constant(ref, there):
-            return self.constant(ref, there, name or "")
+        if ref.index not in self.makers or self.is_constant(ref, other):
+            return self.constant(ref, other, name or "")
         if ref.index in self.runs.given.at_steps:
-            return self.loops.at_step(ref, there)
+            return self.loops.at_step(ref, other)
         entry = self.makers[ref.index]
         assert op_name(base_name(entry.target)) == "unbind", "a value is read before the call that makes it"
-        return self.unbound(ref, there)
+        return self.unbound(ref, other)
 
-    def is_constant(self, ref: Ref, there: Ref) -> bool:
+    def is_constant(self, ref: Ref, other: Ref) -> bool:
         """Whether a value is the same whatever the inputs and parameters, the length and the batch size are."""
         if ref.index not in self.makers or not self.given.is_constant(ref):
             return False
-        first, other = self.given.tensors[ref.index], self.other_length.tensors[there.index]
-        return is_same([first, other]) and self.is_of_sample(ref)
+        first, second = self.given.tensors[ref.index], self.other_length.tensors[other.index]
+        return is_same([first, second]) and self.is_of_sample(ref)
 
     def is_of_sample(self, ref: Ref) -> bool:
         """Whether a constant is the same for every sample of a batch of another size."""
@@ -104,10 +104,10 @@ class Outside:
             tensor = tensor if tensor.shape[axis] == size else tensor.narrow(axis, 0, 1)
         return tensor.detach()
 
-    def constant(self, ref: Ref, there: Ref, name: str) -> Value:
-        value = self.new(ref, there, name)
+    def constant(self, ref: Ref, other: Ref, name: str) -> Value:
+        value = self.new(ref, other, name)
         tensor = self.given.tensors[ref.index].detach()
-        if not is_same([tensor, self.other_length.tensors[there.index]]):
+        if not is_same([tensor, self.other_length.tensors[other.index]]):
             raise LengthError("a tensor that forward does not compute has other values at another length")
         axis = value.batch_axis
         if axis is not None:
@@ -120,15 +120,15 @@ class Outside:
         self.constants[value] = Constant(tensor, ref.index)
         return value
 
-    def unbound(self, ref: Ref, there: Ref) -> Value:
+    def unbound(self, ref: Ref, other: Ref) -> Value:
         """One part of a sequence that was cut along an axis, at any length."""
-        entry, other = self.makers[ref.index], self.makers_there[there.index]
-        parts, others = outputs_of(entry), outputs_of(other)
-        place = self.sizing.place(parts.index(ref), others.index(there), (len(parts), len(others)))
-        base, base_there = refs(entry.args)[0], refs(other.args)[0]
+        entry, other_entry = self.makers[ref.index], self.other_makers[other.index]
+        parts, others = outputs_of(entry), outputs_of(other_entry)
+        place = self.sizing.place(parts.index(ref), others.index(other), (len(parts), len(others)))
+        base, other_base = refs(entry.args)[0], refs(other_entry.args)[0]
         dim = {**dict(zip(("input", "dim"), entry.args, strict=False)), **entry.kwargs}.get("dim", 0)
         call = self.synthetic(
-            torch.select, (self.value(base, base_there), dim, place), self.sizing.shape(ref, there), like=entry
+            torch.select, (self.value(base, other_base), dim, place), self.sizing.shape(ref, other), like=entry
         )
         return call
 
@@ -150,7 +150,7 @@ class Outside:
     def is_folded_away(self, entries: CallInRuns) -> bool:
         """Whether all that a call makes is constant."""
         made = entries.results()
-        return entries.given.converter is None and all(self.is_constant(ref, there) for ref, there in made)
+        return entries.given.converter is None and all(self.is_constant(ref, other) for ref, other in made)
 
     def entries(self, index: int) -> CallInRuns:
         """A call outside of all loops, in all runs."""
@@ -158,8 +158,8 @@ class Outside:
         place = index
         if runs.other_length is not None:
             # As many calls before the end, or after the loop before it.
-            for here, there in zip(runs.given.loops, runs.other_length.loops, strict=True):
-                if here.stop <= index:
-                    place = index - here.stop + there.stop
+            for given, other in zip(runs.given.loops, runs.other_length.loops, strict=True):
+                if given.stop <= index:
+                    place = index - given.stop + other.stop
         tapes = (self.given, self.other_batch, self.other_length)
         return CallInRuns(*(tape.entries[at] for tape, at in zip(tapes, (index, index, place), strict=True)))

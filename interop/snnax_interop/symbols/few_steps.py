@@ -1,0 +1,55 @@
+"""The first steps of a long example: what a network does shows itself on them, and they take less time to record.
+
+The run of all steps is the other length then. What is found is compared with the module at a third length, beyond the
+example, where both are only run.
+"""
+
+import dataclasses
+
+from ..ir.program import Program
+from ..loops.run import Run
+from ..trace.example import Example
+from .probe import LengthProbe, OtherLength, beyond, time_axes
+
+
+# Loops of two and three steps in one come out whole.
+FEW_STEPS = 6
+_MANY_STEPS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class FewSteps:
+    """The first steps of an example, with their run, and the run of all of them as that of another length."""
+
+    example: Example
+    run: Run
+    length: OtherLength
+    whole: Example
+
+    def hold_beyond(self, program: Program) -> bool:
+        """Whether the module computes what the program does where time is more than twice as long as the example.
+
+        A module that raises an error there shows nothing.
+        """
+        probe = LengthProbe(self.whole.record, self.length.run, self.whole.inputs, self.length.axes)
+        return self.whole.is_computed_by(program, probe.changed(beyond), or_raises=True)
+
+
+def few_steps(example: Example, run: Run) -> FewSteps | None:
+    """The first steps of the example; None where it is short, or where they are no smaller instance of the same run."""
+    for axes in time_axes(run, example.inputs):
+        (size,) = {example.inputs[number].shape[axis] for number, axis in axes.items()}
+        if size < _MANY_STEPS:
+            continue
+        inputs = tuple(
+            x.narrow(axes[number], 0, FEW_STEPS) if number in axes else x for number, x in enumerate(example.inputs)
+        )
+        try:
+            first = Run.of(example.record(inputs))
+            probe = LengthProbe(example.record, first, inputs, axes)
+            length = probe.confirmed(OtherLength(run, axes, (FEW_STEPS, size)))
+        except Exception:  # whatever happens at this length: the whole example will show it
+            continue
+        if length is not None:
+            return FewSteps(dataclasses.replace(example, inputs=inputs), first, length, example)
+    return None
