@@ -30,8 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         folder = config.stash[COMPILED_PROGRAMS] = tempfile.mkdtemp(prefix="snnax-tests-")
         config.add_cleanup(lambda: shutil.rmtree(folder))
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    for name, value in {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0.0}.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)  # for the processes that tests start
     # For the same reason. See `optimised`.
     jax.config.update("jax_disable_most_optimizations", True)
 
