@@ -5,9 +5,13 @@ import re
 from typing import Any
 
 import numpy as np
+import pytest
 
 from snnax import engine, snn
 from tests.scripts import load_script
+
+
+pytestmark = pytest.mark.full
 
 
 README = pathlib.Path(__file__).parents[1] / "README.md"

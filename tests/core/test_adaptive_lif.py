@@ -13,6 +13,9 @@ from snnax import snn
 from .test_adaptation import agree, differentiable, fire, run
 
 
+pytestmark = pytest.mark.full
+
+
 ORDERS = ["decay-jump-read", "jump-read-decay", "read-decay-jump", "jump-decay-read"]
 GIVEN = {
     "decay_mem": 0.83,

@@ -13,6 +13,9 @@ from snnax import snn
 from .test_adaptation import agree, detached, differentiable, fire, run
 
 
+pytestmark = pytest.mark.full
+
+
 ORDERS = ["decay-jump-read", "jump-read-decay", "read-decay-jump", "jump-decay-read"]
 SIZE, NUM_STEPS = 6, 7
 ALIF = {

@@ -13,6 +13,9 @@ from snnax import engine, snn
 from .layers import weighted
 
 
+pytestmark = pytest.mark.full
+
+
 BATCH, NUM_STEPS, CHANNELS, STEPS = 3, 5, 2, 3
 IMAGE = (CHANNELS, 4)
 RTOL, ATOL = 1e-10, 1e-12

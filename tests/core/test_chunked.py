@@ -16,6 +16,9 @@ from .networks import linear
 from .test_engines import assert_equal_trees
 
 
+pytestmark = pytest.mark.full
+
+
 def gradient_memory(run, num_steps, size=64):
     """Bytes that XLA plans beside arguments and results for the gradient of a loss on the last membrane."""
     keys = jax.random.split(jax.random.key(0))
@@ -33,7 +36,6 @@ def loss(run, states):
     return lambda model, xs: model(states, xs, engine=run)[0][-1].v.sum()
 
 
-@pytest.mark.full
 @pytest.mark.usefixtures("optimised")
 def test_memory_grows_with_the_square_root_of_time():
     steps = [256, 1024, 4096]
@@ -44,7 +46,6 @@ def test_memory_grows_with_the_square_root_of_time():
     assert chunked[2] < plain[2] / 10
 
 
-@pytest.mark.full
 @pytest.mark.usefixtures("optimised")
 def test_a_prime_number_of_steps_takes_no_more_memory_than_its_neighbour():
     prime, even = gradient_memory(engine.checkpointed, 1021), gradient_memory(engine.checkpointed, 1024)

@@ -15,6 +15,9 @@ from snnax import engine, snn
 from .layers import weighted
 
 
+pytestmark = pytest.mark.full
+
+
 NUM_STEPS, SIZE, LONGEST = 9, 4, 3
 ENGINES = [engine.stepwise, engine.layerwise, engine.checkpointed]
 

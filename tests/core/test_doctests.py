@@ -11,6 +11,9 @@ import pytest
 import snnax
 
 
+pytestmark = pytest.mark.full
+
+
 MODULES = ["snnax", *(module.name for module in pkgutil.walk_packages(snnax.__path__, "snnax."))]
 
 

@@ -9,6 +9,9 @@ import pytest
 from snnax import engine, snn
 
 
+pytestmark = pytest.mark.full
+
+
 SIZE, NUM_STEPS = 200, 6
 ENGINES = [engine.stepwise, engine.layerwise, engine.checkpointed, engine.parallel]
 

@@ -12,6 +12,9 @@ import pytest
 from snnax import encoding
 
 
+pytestmark = pytest.mark.full
+
+
 DTYPES = [jnp.float32, jnp.float64, jnp.bfloat16]
 ENCODERS = {
     "rate": lambda x: encoding.rate(x, 7, key=jax.random.key(0)),

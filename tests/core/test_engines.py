@@ -16,6 +16,9 @@ from snnax import Repeat, engine, snn
 from .networks import CASES, lif, linear
 
 
+pytestmark = pytest.mark.full
+
+
 # Both engines do the same arithmetic in float64; only the order of sums differs (matrix products, gradients over time).
 RTOL, ATOL = 1e-10, 1e-12
 
@@ -145,7 +148,6 @@ def test_engines_agree_in_outputs_states_and_gradients(name):
         assert np.any(leaf != 0), jax.tree_util.keystr(path)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("num_steps", SHORT)
 @pytest.mark.parametrize("name", CASES)
 def test_engines_agree_on_short_sequences(name, num_steps):
@@ -234,7 +236,6 @@ def test_keys_may_be_given_step_by_step(getkey, run):
 
 
 @pytest.mark.parametrize("name", ["chain", "feedback_through_a_layer", "dropout", "repeated_beside_varying_input"])
-@pytest.mark.full
 def test_the_first_steps_have_no_gradient_when_they_are_burned_in(x64, getkey, name):
     case = CASES[name](getkey, 7)
     states = first_states(case)

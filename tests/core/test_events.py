@@ -8,6 +8,9 @@ import pytest
 from snnax.events import Events, frames_by_count, frames_by_time, pack, time_surfaces, voxel_grid
 
 
+pytestmark = pytest.mark.full
+
+
 SENSOR = (5, 3, 2)  # width, height, polarities
 FIELDS = [("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)]
 

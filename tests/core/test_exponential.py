@@ -13,6 +13,9 @@ from snnax import snn
 from .test_adaptation import agree, differentiable, exp, fire, inverse, run
 
 
+pytestmark = pytest.mark.full
+
+
 SIZE, NUM_STEPS = 6, 7
 GIVEN = {
     "rate_mem": 0.3,

@@ -10,6 +10,9 @@ from snnax import snn, surrogate
 from .reference import neuron
 
 
+pytestmark = pytest.mark.full
+
+
 RESETS = ["subtract", "zero", "value", "none"]
 DELAYS = [False, True, "undone"]
 # Powers of two throughout: all arithmetic is exact, and membranes land exactly on the threshold of 1.

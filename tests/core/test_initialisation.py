@@ -10,6 +10,9 @@ import pytest
 from snnax import initialisation, snn
 
 
+pytestmark = pytest.mark.full
+
+
 P, BETA, ALPHA = 0.1, 0.8, 0.6
 
 
@@ -27,7 +30,6 @@ def membranes(layer, xs, *decays, **options):
 @pytest.mark.parametrize("input_scale", ["unit", "one_minus_decay"])
 @pytest.mark.parametrize("decays", [(BETA,), (BETA, ALPHA), (0.0,)])
 @pytest.mark.parametrize("mean", [0.0, 0.5])
-@pytest.mark.full
 def test_membranes_fluctuate_as_asked_for(getkey, decays, input_scale, mean):
     threshold, std = 1.5, 0.4
     layer = initialisation.fluctuation_driven(
@@ -50,7 +52,6 @@ def test_membranes_fluctuate_as_asked_for(getkey, decays, input_scale, mean):
     assert mean == 0 or 4 * spread < threshold * mean / 2
 
 
-@pytest.mark.full
 def test_a_large_mean_takes_its_part_of_the_fluctuation(getkey):
     """Of few inputs with a large mean weight, that alone is a fifth of the variance."""
     layer = eqx.nn.Linear(20, 3000, key=getkey())
@@ -61,7 +62,6 @@ def test_a_large_mean_takes_its_part_of_the_fluctuation(getkey):
 
 
 @pytest.mark.parametrize("kind", ["conv", "groups"])
-@pytest.mark.full
 def test_a_convolution_fluctuates_inside_of_its_border(getkey, kind):
     layer = eqx.nn.Conv2d(8, 40, 3, padding=1, groups=4 if kind == "groups" else 1, key=getkey())
     layer = initialisation.fluctuation_driven(layer, key=getkey(), input_rate=P, decay_mem=BETA, std=0.7)
@@ -72,7 +72,6 @@ def test_a_convolution_fluctuates_inside_of_its_border(getkey, kind):
     assert 0.3 < corner / inside < 0.6, "four of nine inputs of a corner are inside"
 
 
-@pytest.mark.full
 def test_a_poisson_process_would_fluctuate_more(getkey):
     """That the variance of a Bernoulli process is not taken for that of a Poisson process: p (1 - p), not p."""
     layer = eqx.nn.Linear(400, 300, key=getkey())
@@ -143,7 +142,6 @@ def deep(getkey, scale=1.0):
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 100.0])
-@pytest.mark.full
 def test_a_deep_net_fires_in_every_layer_after_calibration(getkey, scale):
     xs = bernoulli(getkey(), 6, 40, 40)
     # The weights of each layer scaled, not the biases; without biases, it is silent beyond the first layers.
@@ -156,7 +154,6 @@ def test_a_deep_net_fires_in_every_layer_after_calibration(getkey, scale):
     np.testing.assert_allclose(after, 0.15, rtol=0.021)
 
 
-@pytest.mark.full
 def test_only_the_weights_before_spiking_layers_change_and_by_one_number_each(getkey):
     model = snn.Sequential(
         eqx.nn.Linear(30, 20, key=getkey()),
@@ -175,7 +172,6 @@ def test_only_the_weights_before_spiking_layers_change_and_by_one_number_each(ge
     assert eqx.tree_equal(restored, model)
 
 
-@pytest.mark.full
 def test_a_nested_convolutional_net_is_calibrated_as_the_same_flat_one(getkey):
     conv, linear = eqx.nn.Conv2d(2, 4, 3, key=getkey()), eqx.nn.Linear(64, 10, key=getkey())
     layers = [conv, snn.LIF(None, 0.8), snn.flatten(), linear, snn.LIF(None, [0.9, 0.5])]
@@ -198,7 +194,6 @@ def test_a_layer_that_already_fires_at_the_rate_stays_as_it_is(getkey):
     assert eqx.tree_equal(initialisation.calibrate(model, xs, rate=0.1), model)
 
 
-@pytest.mark.full
 def test_dropout_gets_its_keys(getkey):
     linears = [eqx.nn.Linear(40, 60, key=getkey()), eqx.nn.Linear(60, 60, key=getkey())]
     model = snn.Sequential(linears[0], snn.LIF(60, 0.9), eqx.nn.Dropout(0.5), linears[1], snn.LIF(60, 0.9))

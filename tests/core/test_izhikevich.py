@@ -17,6 +17,9 @@ from snnax import snn
 from .test_adaptation import agree, differentiable, fire, run
 
 
+pytestmark = pytest.mark.full
+
+
 def pulse(t, start, width):
     return (t > start) & (t < start + width)
 

@@ -13,6 +13,9 @@ from snnax import snn
 from .test_adaptation import agree, differentiable, fire, inverse, run
 
 
+pytestmark = pytest.mark.full
+
+
 R, C = 2.5, 4.0
 SIZE, NUM_STEPS, DT = 6, 7, 0.7
 GIVEN = {"resistance": 1.7, "capacitance": 0.9, "threshold": 0.7, "amplitude": 1.7}

@@ -17,6 +17,9 @@ from .networks import lif, linear
 from .test_engines import assert_equal_trees, equations, products
 
 
+pytestmark = pytest.mark.full
+
+
 def primitives(function, *arguments):
     arrays, static = eqx.partition(arguments, eqx.is_array)
     program = jax.make_jaxpr(lambda arrays: function(*eqx.combine(arrays, static)))(arrays).jaxpr

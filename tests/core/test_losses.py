@@ -10,6 +10,9 @@ from jax.test_util import check_grads
 from snnax import losses
 
 
+pytestmark = pytest.mark.full
+
+
 # snnTorch adds some losses up in float32, whatever the dtype of the outputs.
 FLOAT32, FLOAT64 = 1e-6, 1e-12
 T, BATCH, CLASSES = 20, 5, 4

@@ -11,6 +11,9 @@ import pytest
 from snnax import engine, snn
 
 
+pytestmark = pytest.mark.full
+
+
 INPUTS, HIDDEN, NUM_STEPS, THRESHOLD = 3, 5, 12, 0.1
 IMAGE = (2, 4, 6)
 RTOL, ATOL = 1e-10, 1e-12

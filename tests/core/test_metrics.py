@@ -10,6 +10,9 @@ import pytest
 from snnax import metrics, snn
 
 
+pytestmark = pytest.mark.full
+
+
 T, BATCH, CLASSES = 15, 60, 4
 
 

@@ -11,6 +11,9 @@ from snnax import engine, snn
 from .layers import weighted
 
 
+pytestmark = pytest.mark.full
+
+
 SIZE, NUM_STEPS = 3, 7
 ENGINES = [engine.stepwise, engine.layerwise, engine.checkpointed]
 

@@ -16,6 +16,9 @@ from matplotlib.figure import Figure
 from snnax import plot, snn
 
 
+pytestmark = pytest.mark.full
+
+
 SILENT, SATURATED, FINE = "#d55e00", "#aa4499", "#0072b2"
 
 
@@ -360,7 +363,6 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.mark.full
 def test_importing_snnax_does_not_import_matplotlib_and_plotting_not_its_global_state():
     code = "import sys, snnax; assert 'matplotlib' not in sys.modules\n"
     code += "import numpy, snnax.plot as plot; assert 'matplotlib' in sys.modules\n"
@@ -371,7 +373,6 @@ def test_importing_snnax_does_not_import_matplotlib_and_plotting_not_its_global_
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.full
 def test_without_matplotlib_the_error_says_how_to_install_it():
     code = "import sys; sys.modules['matplotlib'] = None\nimport snnax\ntry:\n    import snnax.plot\n"
     done = run(code + "except ImportError as error:\n    sys.stdout.write(str(error))")

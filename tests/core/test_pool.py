@@ -11,6 +11,9 @@ import pytest
 from snnax import snn, surrogate
 
 
+pytestmark = pytest.mark.full
+
+
 # Input shape, kernel size, stride, padding.
 CASES = {
     "1d": ((3, 9), 2, None, 0),

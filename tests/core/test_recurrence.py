@@ -11,6 +11,9 @@ from snnax.engine import linear_recurrence
 from .test_engines import equations
 
 
+pytestmark = pytest.mark.full
+
+
 def loop(decay, xs, first):
     values, v = [], first
     for x in xs:

@@ -11,6 +11,9 @@ from snnax import engine, snn
 from .layers import weighted
 
 
+pytestmark = pytest.mark.full
+
+
 SIZE, IMAGE, NUM_STEPS = 5, (2, 4, 4), 9
 RTOL, ATOL = 1e-10, 1e-12
 ENGINES = [engine.stepwise, engine.layerwise, engine.checkpointed, engine.parallel]

@@ -46,7 +46,7 @@ RANDOM = r"torch\.rand draws random numbers inside forward(?s:.*)encode inputs \
 
 
 def vgg_of(batch_norm: bool) -> nn.Module:
-    """A VGG with few channels, and few units instead of the 4096 of its classifier: 120 million weights take minutes."""
+    """A VGG with few channels, and few of the 4096 units of its classifier, whose 120 million weights take minutes."""
     network = vgg.VGG(vgg.make_layers([8, "M", 16], batch_norm), 10, init_weights=False)
     sizes = {0: (16 * 7 * 7, 32), 3: (32, 32), 6: (32, 10)}
     for place, size in sizes.items():

@@ -20,6 +20,9 @@ from snnax_interop import JaxLoader, PackEvents, TransferError, to_jax
 from tests.scripts import load_example
 
 
+pytestmark = pytest.mark.full
+
+
 SENSOR = (34, 34, 2)
 WORKERS: dict = {"multiprocessing_context": "forkserver", "timeout": 60}
 
@@ -145,7 +148,6 @@ def test_events_cross_without_a_copy(recordings):
     assert sizes.copied_bytes == 0 and sizes.aliased_bytes > 1000 * len(recordings)
 
 
-@pytest.mark.full
 def test_worker_processes_pack_the_same(synthetic):
     dataset = Subset(tonic.datasets.NMNIST(str(synthetic), train=True), range(90))
     alone = packed(dataset, 8, sensor_size=SENSOR, capacity=1024)
@@ -246,7 +248,6 @@ print(sum(int(events.count.sum()) for events, _ in batches), sum(len(recording) 
 """
 
 
-@pytest.mark.full
 def test_a_full_disk_under_tonic_s_cache_is_an_error_and_leaves_no_sample_cut_short(synthetic, tmp_path):
     cache = tmp_path / "cache"
 
@@ -316,7 +317,6 @@ def altered(**fields):
     (np.concatenate([SAMPLE] * 2), {"sort": True, "capacity": 32}, ValueError, "recording 1 has 40 events"),
     (torch.ones(3), {}, TypeError, "recording 1 is Tensor; allowed: a structured array|'recordings'"),
 ])  # fmt: skip
-@pytest.mark.full
 def test_bad_recordings_surface_through_the_loader(bad, options, error, message, workers):
     pack, extra = PackEvents(SENSOR, **options), WORKERS if workers else {}
     loader = DataLoader([(SAMPLE, 0), (bad, 1)], 2, collate_fn=pack, num_workers=workers, **extra)

@@ -34,6 +34,9 @@ from snnax_interop import (
 from snnax_interop.frameworks.norse import FRAMEWORK
 
 
+pytestmark = pytest.mark.full
+
+
 N, INPUTS = 6, 5
 
 

@@ -20,6 +20,9 @@ from snnax_interop import UnsupportedModuleError, UnsupportedOptionError, from_t
 from snnax_interop.frameworks.snntorch import FRAMEWORK
 
 
+pytestmark = pytest.mark.full
+
+
 NEURONS = 6
 
 
@@ -96,7 +99,6 @@ def test_resets_of_a_constant_neuron():
     assert_converts(combined(reset_mechanism=RESETS, reset_delay=DELAYS, threshold=[1.1]))
 
 
-@pytest.mark.full
 def test_resets_of_a_learned_neuron():
     learned = {"beta": vector(0.3, 0.95), "threshold": vector(0.5, 1.5), "learn_beta": True, "learn_threshold": True}
     options = combined(reset_mechanism=RESETS, reset_delay=DELAYS)
@@ -118,12 +120,10 @@ BETAS = {
 INERT_BETAS = ("negative", "above one")
 
 
-@pytest.mark.full
 def test_constant_decays():
     assert_converts({name: {"beta": beta} for name, beta in BETAS.items()})
 
 
-@pytest.mark.full
 def test_learned_decays_and_their_gradients_at_and_beyond_the_bounds():
     learned = {name: beta for name, beta in BETAS.items() if name not in ("integer", "NumPy number")}
     assert_converts({name: {"beta": beta, "learn_beta": True} for name, beta in learned.items()}, inert=INERT_BETAS)
@@ -145,7 +145,6 @@ THRESHOLDS = {
 }
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("reset_mechanism", ["subtract", "zero"])
 def test_thresholds(reset_mechanism):
     reached = {name: threshold for name, threshold in THRESHOLDS.items() if name != "large"}
@@ -178,7 +177,6 @@ SURROGATES = {
 }
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("reset_delay", [True, False], ids=["delayed", "at once"])
 def test_surrogates(reset_delay):
     options = {"learn_threshold": True, "reset_delay": reset_delay}
@@ -198,7 +196,6 @@ FACTORS = {
 }
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("reset_mechanism", ["subtract", "zero"])
 @pytest.mark.parametrize("reset_delay", [True, False], ids=["delayed", "at once"])
 def test_graded_spikes(reset_delay, reset_mechanism):
@@ -211,7 +208,6 @@ def test_a_factor_of_zero_silences_a_neuron_with_delayed_reset():
     assert_converts({"zero": {"graded_spikes_factor": factor, "learn_graded_spikes_factor": True}})
 
 
-@pytest.mark.full
 def test_inhibition():
     assert_converts(
         combined(inhibition=[True], reset_delay=DELAYS, reset_mechanism=RESETS, learn_threshold=[True])

@@ -36,6 +36,9 @@ from snnax_interop import (
 from snnax_interop.frameworks.snntorch import FRAMEWORK
 
 
+pytestmark = pytest.mark.full
+
+
 N = 6
 
 

@@ -38,6 +38,9 @@ from snnax_interop.frameworks.spikingjelly import FRAMEWORK
 from snnax_interop.nodes.call import Form
 
 
+pytestmark = pytest.mark.full
+
+
 N = 6
 
 

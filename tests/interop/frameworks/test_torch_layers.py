@@ -17,6 +17,9 @@ from snnax_interop import RecordingError, UnsupportedModuleError, UnsupportedOpt
 from snnax_interop.frameworks.pytorch import LAYERS
 
 
+pytestmark = pytest.mark.full
+
+
 BATCH, STEPS = 2, 5
 INTEGERS = (nn.Embedding, nn.EmbeddingBag)  # layers that take them
 VECTOR, SIGNAL, IMAGE, VOLUME = (6,), (4, 9), (4, 6, 8), (4, 5, 4, 6)
