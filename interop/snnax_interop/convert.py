@@ -118,13 +118,15 @@ def on_few_samples(
 
 
 def converted(example: Example, run: Run) -> tuple[Converted, Example]:
-    """The conversion of a trace, not yet verified, with the example."""
+    """The conversion of a trace, not yet verified, with the example that it is to be compared on."""
     refusals: list[Refusal] = []
     for sized in sized_programs(example, run):
         found = sized if isinstance(sized, Refusal) else attempt(_lowered, sized, refusals)
-        if isinstance(found, Converted):
-            return found, example
-        refusals.append(found)  # the batch may be another axis
+        if isinstance(found, Refusal):
+            refusals.append(found)  # the batch may be another axis
+        else:
+            assert isinstance(sized, SizedProgram)
+            return found, sized.compared
     raise refusals[0].error
 
 
@@ -214,7 +216,7 @@ def traced(
 
 @dataclasses.dataclass(frozen=True)
 class SizedProgram:
-    """A program, what the passes to it have returned, and the runs that its sizes come from."""
+    """A program, what the passes to it have returned, the runs that its sizes come from, and what it is compared on."""
 
     example: Example
     tape: Tape
@@ -222,6 +224,7 @@ class SizedProgram:
     batch: OtherBatch
     length: OtherLength | None
     notes: tuple[str, ...]
+    compared: Example
 
     @property
     def program(self) -> Program:
@@ -251,7 +254,7 @@ def on_few_steps(few: FewSteps) -> list[SizedProgram]:
     found = [each for each in sized if isinstance(each, SizedProgram) and each.length is not None]
     if len(found) < len(sized) or not few.hold_beyond(found[0].program):
         raise RecordingError("the first steps of the example do not show what all of them do")
-    return found
+    return [dataclasses.replace(each, compared=few.compared) for each in found]
 
 
 def _sized(example: Example, run: Run, length: OtherLength | None, why: str) -> Iterator[SizedProgram | Refusal]:
@@ -287,7 +290,7 @@ def _rewritten(
     for name, rewrite in REWRITES:
         progress.step(name)
         program = passes[name] = rewrite(program)
-    return SizedProgram(example, run.tape, passes, batch, length, tuple(notes))
+    return SizedProgram(example, run.tape, passes, batch, length, tuple(notes), example)
 
 
 def _unified(example: Example, run: Run, batch: OtherBatch, length: OtherLength | None) -> Program:

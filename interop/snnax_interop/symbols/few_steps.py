@@ -5,6 +5,7 @@ example, where both are only run.
 """
 
 import dataclasses
+import itertools
 
 from ..ir.program import Program
 from ..loops.run import Run
@@ -33,6 +34,29 @@ class FewSteps:
         """
         probe = LengthProbe(self.whole.record, self.length.run, self.whole.inputs, self.length.axes)
         return self.whole.is_computed_by(program, probe.changed(beyond), or_raises=True)
+
+    @property
+    def compared(self) -> Example:
+        """So many steps that all neurons that spike at all have spiked, and as many again."""
+        steps = max(FEW_STEPS, 2 * self._last_first_spike())
+        axes = self.length.axes
+        inputs = tuple(
+            x.narrow(axes[number], 0, min(steps, x.shape[axes[number]])) if number in axes else x
+            for number, x in enumerate(self.whole.inputs)
+        )
+        return dataclasses.replace(self.whole, inputs=inputs)
+
+    def _last_first_spike(self) -> int:
+        """The number of steps until each neuron has made something else than zero."""
+        run, tensors = self.length.run, self.length.run.tape.tensors
+        first: dict[str, int] = {}
+        for loop in run.loops:
+            for step, position in itertools.product(range(loop.count), range(loop.period)):
+                entry = run.tape.entries[loop.index(step, position)]
+                silent = entry.is_neuron and entry.path not in first
+                if silent and bool(tensors[entry.made[0].index].any()):
+                    first[entry.path] = step + 1
+        return max(first.values(), default=self.length.sizes[1])
 
 
 def few_steps(example: Example, run: Run) -> FewSteps | None:
