@@ -16,6 +16,9 @@ from .reference import Dual
 from .test_adaptation import agree, differentiable, fire, run
 
 
+pytestmark = pytest.mark.full
+
+
 SIZE, NUM_STEPS = 6, 7
 GIVEN = {"w": -0.4, "threshold": 0.7, "v_leak": 0.11, "amplitude": 1.7}
 

@@ -13,6 +13,9 @@ from jax.extend.core import jaxprs_in_params
 from snnax import engine, snn
 
 
+pytestmark = pytest.mark.full
+
+
 ENGINES = {run.__name__: run for run in (engine.stepwise, engine.layerwise, engine.parallel, engine.checkpointed)}
 XS = jnp.ones((5, 4))
 # By path: layers with weights, and layers with none.

@@ -14,6 +14,9 @@ from .reference import detached, spike
 from .test_adaptation import agree, differentiable, run
 
 
+pytestmark = pytest.mark.full
+
+
 SIZE, NUM_STEPS = 6, 7
 GIVEN = {"decay_mem": 0.9, "decay_syn": 0.5, "decay_feedback": 0.7, "threshold": 0.6, "amplitude": 1.7}
 

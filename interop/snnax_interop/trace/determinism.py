@@ -43,20 +43,27 @@ class AttributeSnapshot:
         _compare(first, second, changed)
 
     def repeats(self, inputs: tuple[torch.Tensor, ...], first: Tape) -> bool:
-        """Whether a call that is not recorded gives the same results and spikes; if not, a recorded one may say why."""
+        """Whether a call that is not recorded gives the same results, spikes and states.
+
+        If not, a recorded one may say why.
+        """
         try:
-            result, returned = run_again(self.module, inputs, self.registry)
+            result, calls = run_again(self.module, inputs, self.registry)
         except Exception:  # the recorded call raises it with its place
             return False
         paths = {id(child): path for path, child in reversed(list(self.module.named_modules()))}
         neurons = [entry for entry in first.entries if entry.is_neuron]
-        if [entry.path for entry in neurons] != [paths[id(child)] for child, _ in returned]:
-            return False
-        spikes = [leaves_of(each, torch.Tensor)[0] for _, each in returned]
-        found = [*leaves_of(result, torch.Tensor), *spikes]
-        expected = [*refs(first.result), *(entry.made[0] for entry in neurons)]
-        return len(found) == len(expected) and all(
-            _are_close(first.tensors[ref.index], tensor) for ref, tensor in zip(expected, found, strict=True)
+        returned = leaves_of(result, torch.Tensor)
+        expected = [first.tensors[ref.index] for ref in refs(first.result)]
+        return (
+            [entry.path for entry in neurons] == [paths[id(child)] for child, _ in calls]
+            and len(returned) == len(expected)
+            and all(map(_are_close, returned, expected))
+            and all(
+                any(_are_close(value, first.tensors[ref.index]) for ref in entry.made)
+                for entry, (_, values) in zip(neurons, calls, strict=True)
+                for value in values
+            )
         )
 
 

@@ -18,7 +18,7 @@ from .isolation import preserved, without_collector
 from .module_calls import ModuleCalls
 from .recorder import Recorder
 from .store_forwarding import forward_stores, without_unused
-from .tape import Tape
+from .tape import Tape, leaves_of
 from .unwrap import eager
 
 
@@ -115,19 +115,24 @@ def run_once(
 
 def run_again(
     module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], registry: Registry
-) -> tuple[Any, list[tuple[torch.nn.Module, Any]]]:
-    """`run_once` without a tape, at a fraction of the cost: what forward returns, and every neuron, in order."""
-    returned: list[tuple[torch.nn.Module, Any]] = []
-    neurons = {id(child) for child, _ in registry.neurons(module)}
+) -> tuple[Any, list[tuple[torch.nn.Module, list[torch.Tensor]]]]:
+    """`run_once` without a tape, at a fraction of the cost.
 
-    def returns(child: torch.nn.Module, args: Any, result: Any) -> None:
+    **Returns:** what forward returns, and for each call of a neuron, in order, what it returns and keeps.
+    """
+    calls: list[tuple[torch.nn.Module, list[torch.Tensor]]] = []
+    neurons = {id(child): converter for child, converter in registry.neurons(module)}
+
+    def called(child: torch.nn.Module, args: Any, result: Any) -> None:
         if id(child) in neurons:
-            returned.append((child, result))
+            memory = neurons[id(child)].memory
+            kept = () if memory is None else memory.read(child)
+            calls.append((child, leaves_of((result, kept), torch.Tensor)))
 
     with _as_recorded():
         registry.reset_states(module)
-        with torch.nn.modules.module.register_module_forward_hook(returns):
-            return module(*_copied(inputs)), returned
+        with torch.nn.modules.module.register_module_forward_hook(called):
+            return module(*_copied(inputs)), calls
 
 
 @contextlib.contextmanager
