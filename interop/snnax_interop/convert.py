@@ -254,7 +254,7 @@ def on_few_steps(few: FewSteps) -> list[SizedProgram]:
     found = [each for each in sized if isinstance(each, SizedProgram) and each.length is not None]
     if len(found) < len(sized) or not few.hold_beyond(found[0].program):
         raise RecordingError("the first steps of the example do not show what all of them do")
-    return [dataclasses.replace(each, compared=few.compared) for each in found]
+    return [dataclasses.replace(each, compared=few.compared(each.program)) for each in found]
 
 
 def _sized(example: Example, run: Run, length: OtherLength | None, why: str) -> Iterator[SizedProgram | Refusal]:

@@ -35,16 +35,15 @@ class FewSteps:
         probe = LengthProbe(self.whole.record, self.length.run, self.whole.inputs, self.length.axes)
         return self.whole.is_computed_by(program, probe.changed(beyond), or_raises=True)
 
-    @property
-    def compared(self) -> Example:
-        """So many steps that all neurons that spike at all have spiked, and as many again."""
-        steps = max(FEW_STEPS, 2 * self._last_first_spike())
-        axes = self.length.axes
+    def compared(self, program: Program) -> Example:
+        """So many steps that all neurons that spike at all have spiked, and as many again, if that is a length."""
+        steps, axes = max(FEW_STEPS, 2 * self._last_first_spike()), self.length.axes
         inputs = tuple(
             x.narrow(axes[number], 0, min(steps, x.shape[axes[number]])) if number in axes else x
             for number, x in enumerate(self.whole.inputs)
         )
-        return dataclasses.replace(self.whole, inputs=inputs)
+        fits = steps == FEW_STEPS or self.whole.is_computed_by(program, inputs)
+        return dataclasses.replace(self.whole, inputs=inputs) if fits else self.whole
 
     def _last_first_spike(self) -> int:
         """The number of steps until each neuron has made something else than zero."""

@@ -59,7 +59,9 @@ class ModuleCalls:
     def check_settings(self, module: torch.nn.Module, converter: Converter | None) -> None:
         """Refuse a module whose options or parameters forward has set: they are taken from it as it is given."""
         for name, value in self.settings[id(module)].items() if converter is not None else ():
-            if getattr(module, name, None) is not value:
+            # A class may have a property of the name of a parameter.
+            now = module._parameters[name] if name in module._parameters else getattr(module, name, None)
+            if now is not value:
                 path = self.recorder.paths[id(module)]
                 raise self.recorder.refuse(
                     f"'{path}.{name}' of the {type(module).__name__} is set inside forward",

@@ -108,6 +108,13 @@ class Limited(Spiking):
         return self.fc(x[t])
 
 
+class Threes(Spiking):
+    """Runs lengths that are a multiple of three; its neuron needs four steps of the loop to spike."""
+
+    def forward(self, x):
+        return super().forward(0.2 * x.unflatten(0, (-1, 3)).sum(1))
+
+
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
@@ -150,6 +157,18 @@ def test_all_steps_are_recorded_where_the_first_do_not_show_it(kind):
     module = kind()
     converted = from_torch(module, example())
     assert_same(module, converted, (example(STEPS + 7),))
+
+
+def test_a_network_that_runs_few_lengths_is_compared_on_one_of_them():
+    module = Threes()
+    with torch.no_grad():
+        module.fc.weight.abs_()
+        module.fc.bias.zero_()
+        x = torch.full((STEPS, BATCH, 4), 0.03)
+        spikes = module(x)
+    assert spikes[:3].sum() == 0 < spikes[3:].sum()
+    converted = from_torch(module, x)
+    assert_same(module, converted, (x,))
 
 
 def test_numbers_that_change_at_later_steps_only_are_of_this_length():
