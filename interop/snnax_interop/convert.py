@@ -252,7 +252,7 @@ def on_few_steps(few: FewSteps) -> list[SizedProgram]:
     """
     sized = list(_sized(few.example, few.run, few.length, ""))
     found = [each for each in sized if isinstance(each, SizedProgram) and each.length is not None]
-    if len(found) < len(sized) or not few.hold_beyond(found[0].program):
+    if len(found) < len(sized) or not all(few.hold_beyond(each.program) for each in found):
         raise RecordingError("the first steps of the example do not show what all of them do")
     return [dataclasses.replace(each, compared=few.compared(each.program)) for each in found]
 

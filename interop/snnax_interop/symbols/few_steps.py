@@ -10,7 +10,7 @@ import itertools
 from ..ir.program import Program
 from ..loops.run import Run
 from ..trace.example import Example
-from .probe import LengthProbe, OtherLength, beyond, time_axes
+from .probe import Inputs, LengthProbe, OtherLength, beyond, changed_along, time_axes
 
 
 # Loops of two and three steps in one come out whole.
@@ -32,16 +32,13 @@ class FewSteps:
 
         A module that raises an error there shows nothing.
         """
-        probe = LengthProbe(self.whole.record, self.length.run, self.whole.inputs, self.length.axes)
-        return self.whole.is_computed_by(program, probe.changed(beyond), or_raises=True)
+        inputs = changed_along(self.whole.inputs, self.length.axes, beyond)
+        return self.whole.is_computed_by(program, inputs, or_raises=True)
 
     def compared(self, program: Program) -> Example:
         """So many steps that all neurons that spike at all have spiked, and as many again, if that is a length."""
-        steps, axes = max(FEW_STEPS, 2 * self._last_first_spike()), self.length.axes
-        inputs = tuple(
-            x.narrow(axes[number], 0, min(steps, x.shape[axes[number]])) if number in axes else x
-            for number, x in enumerate(self.whole.inputs)
-        )
+        steps = max(FEW_STEPS, 2 * self._last_first_spike())
+        inputs = _first(steps, self.whole.inputs, self.length.axes)
         fits = steps == FEW_STEPS or self.whole.is_computed_by(program, inputs)
         return dataclasses.replace(self.whole, inputs=inputs) if fits else self.whole
 
@@ -64,9 +61,7 @@ def few_steps(example: Example, run: Run) -> FewSteps | None:
         (size,) = {example.inputs[number].shape[axis] for number, axis in axes.items()}
         if size < _MANY_STEPS:
             continue
-        inputs = tuple(
-            x.narrow(axes[number], 0, FEW_STEPS) if number in axes else x for number, x in enumerate(example.inputs)
-        )
+        inputs = _first(FEW_STEPS, example.inputs, axes)
         try:
             first = Run.of(example.record(inputs))
             probe = LengthProbe(example.record, first, inputs, axes)
@@ -76,3 +71,8 @@ def few_steps(example: Example, run: Run) -> FewSteps | None:
         if length is not None:
             return FewSteps(dataclasses.replace(example, inputs=inputs), first, length, example)
     return None
+
+
+def _first(steps: int, inputs: Inputs, axes: dict[int, int]) -> Inputs:
+    """So many steps of the inputs, or all where there are no more."""
+    return changed_along(inputs, axes, lambda x, axis: x.narrow(axis, 0, min(steps, x.shape[axis])))

@@ -15,6 +15,7 @@ from ..trace.tape import Entry, Ref, Tape, refs
 # So many steps may lie between the size of an input and that of what a loop reads.
 _NEAR = 3
 
+Inputs = tuple[torch.Tensor, ...]
 Change = Callable[[torch.Tensor, int], torch.Tensor]
 Recorder = Callable[[tuple[torch.Tensor, ...]], Tape]
 
@@ -95,6 +96,11 @@ def time_axes(given: Run, inputs: tuple[torch.Tensor, ...]) -> Iterator[dict[int
             yield axes
 
 
+def changed_along(inputs: Inputs, axes: dict[int, int], change: Change) -> Inputs:
+    """Inputs, changed along these axes, by input."""
+    return tuple(change(x, axes[number]) if number in axes else x for number, x in enumerate(inputs))
+
+
 @dataclasses.dataclass(frozen=True)
 class LengthProbe:
     """Runs of other lengths than that of a given run, whose inputs have time along these axes, by input."""
@@ -127,13 +133,9 @@ class LengthProbe:
             )
         return None, "converted for exactly this length: at another one, forward raises an error"
 
-    def changed(self, change: Change) -> tuple[torch.Tensor, ...]:
-        """The inputs, changed along time."""
-        return tuple(change(x, self.axes[number]) if number in self.axes else x for number, x in enumerate(self.inputs))
-
     def attempt(self, change: Change) -> OtherLength | None:
         """The run on changed inputs; None where the network raises an error."""
-        changed = self.changed(change)
+        changed = changed_along(self.inputs, self.axes, change)
         try:
             run = Run.of(self.record(changed))
         except InteropError as error:
