@@ -8,8 +8,8 @@ From *unify sizes* on, every pass takes a program and returns a program; what ea
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -33,7 +33,7 @@ from .lower.describe import conversion_report
 from .lower.lowering import Lowering
 from .runtime.converted import Converted
 from .runtime.plan import InputSpec
-from .symbols.batch_axes import drop_batch
+from .symbols.batch_axes import drop_batch, mixes_samples
 from .symbols.few_steps import FewSteps, few_steps
 from .symbols.probe import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
 from .symbols.unify import Length, unify
@@ -47,6 +47,7 @@ from .verify.float64 import record_double
 from .verify.on_example import holds_for_all_samples, verify
 
 
+T = TypeVar("T")
 LoopPlace = Literal["inside", "outside", "auto"]
 Passes = Mapping[str, Program | Refusal]
 
@@ -120,14 +121,31 @@ def on_few_samples(
 def converted(example: Example, run: Run) -> tuple[Converted, Example]:
     """The conversion of a trace, not yet verified, with the example that it is to be compared on."""
     refusals: list[Refusal] = []
+    for found in mixing_last(_each_lowered(example, run, refusals), lambda found: mixes_samples(found[0].program)):
+        return found
+    raise refusals[0].error
+
+
+def _each_lowered(example: Example, run: Run, refusals: list[Refusal]) -> Iterator[tuple[Converted, Example]]:
+    """The conversion for each axis of the inputs that may be the batch; where there is none, why."""
     for sized in sized_programs(example, run):
         found = sized if isinstance(sized, Refusal) else attempt(_lowered, sized, refusals)
         if isinstance(found, Refusal):
-            refusals.append(found)  # the batch may be another axis
+            refusals.append(found)
         else:
             assert isinstance(sized, SizedProgram)
-            return found, sized.compared
-    raise refusals[0].error
+            yield found, sized.compared
+
+
+def mixing_last(candidates: Iterable[T], is_mixing: Callable[[T], bool]) -> Iterator[T]:
+    """What mixes samples comes behind what does not: where both are possible, samples are along the other axis."""
+    mixing = []
+    for each in candidates:
+        if is_mixing(each):
+            mixing.append(each)
+        else:
+            yield each
+    yield from mixing
 
 
 # The passes from program to program
@@ -150,11 +168,10 @@ def programs(
     registry, inputs, surrogates = checked(module, example_inputs, loop)
     example, run = traced(module, inputs, inputs, registry, surrogates, loop)
     found = list(sized_programs(example, run))
-    sized = next((each for each in found if isinstance(each, SizedProgram)), None)
-    if sized is None:
-        (refusal, *_) = (each for each in found if isinstance(each, Refusal))
-        raise refusal.error
-    return sized.passes
+    sized = [each for each in found if isinstance(each, SizedProgram)]
+    for each in mixing_last(sized, lambda each: mixes_samples(each.program)):
+        return each.passes
+    raise next(each for each in found if isinstance(each, Refusal)).error
 
 
 def checked(
@@ -312,10 +329,7 @@ def _lowered(sized: SizedProgram, refusals: Sequence[Refusal]) -> Converted:
         InputSpec(name, tuple(tensor.shape), torch_dtype_name(tensor), axis, free.get(number))
         for number, (name, tensor, axis) in enumerate(zip(example.names, example.whole, sized.batch.axes, strict=True))
     )
-    weights = Weights(module)
-    modules = dict(module.named_modules(remove_duplicate=False))
-    weights.caveats |= {path: example.registry.caveat(child) for path, child in modules.items()}
-    network = Lowering(sized.program, modules, weights, example.surrogates)
+    network, passes = _network(sized)
 
     def run_in_float64() -> Tape | None:
         """The run in float64, if it makes the same calls."""
@@ -324,4 +338,24 @@ def _lowered(sized: SizedProgram, refusals: Sequence[Refusal]) -> Converted:
 
     notes = [*sized.notes, *(f"not converted with the batch elsewhere: {refusal}" for refusal in refusals)]
     report = functools.partial(conversion_report, module, network, called=tape.called, notes=notes)
-    return assemble(module, network, run_in_float64, specs, tape, caller_loop, report, sized.passes)
+    return assemble(module, network, run_in_float64, specs, tape, caller_loop, report, passes)
+
+
+def _network(sized: SizedProgram) -> tuple[Lowering, Passes]:
+    """The graphs of a program, and the passes to it. Which layers mix samples shows when they are built."""
+    example = sized.example
+    modules = dict(example.module.named_modules(remove_duplicate=False))
+    caveats = {path: example.registry.caveat(child) for path, child in modules.items()}
+
+    def lowered(program: Program) -> Lowering:
+        weights = Weights(example.module)
+        weights.caveats |= caveats
+        return Lowering(program, modules, weights, example.surrogates)
+
+    network = lowered(sized.program)
+    if not network.calls.mixing:
+        return network, sized.passes
+    passes = dict(sized.passes)
+    name = list(passes)[-1]
+    passes[name] = program = drop_batch(sized.program, network.calls.mixing)
+    return lowered(program), passes

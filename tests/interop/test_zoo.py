@@ -16,7 +16,7 @@ by_case = pytest.mark.parametrize("name", zoo.CASES)
 QUICK = {
     "hidden with output", "norse None", "encoder and decoder loops", "outside, kept states", "delay buffer",
     "lateral inhibition", "states in a tensor", "top-down", "spike times", "convolutional blocks", "truncated gradient",
-    "growing tensor",
+    "growing tensor", "competing samples",
 }  # fmt: skip
 
 

@@ -45,6 +45,7 @@ def _check_call(call: Call) -> None:
         name = getattr(call.target, "__name__", call.op)
         in_place = name in _AUGMENTED or (name.endswith("_") and not name.endswith("__"))
         _expect(not in_place and "out" not in call.kwargs, f"{_shown(call)} writes into a tensor")
+    _expect(not (call.batched and call.is_neuron), f"{_shown(call)} is a neuron, and of all samples at once")
     bound, called = values_in(call.arguments), values_in((call.args, call.kwargs))
     _expect(set(bound) == set(called), f"{_shown(call)} is bound to other values than it is called with")
     if call.state_in is not None:
@@ -95,8 +96,6 @@ def _define(value: Value, defined: set[Value], by: str) -> None:
     _expect(value not in defined, f"{_named(value)} is defined twice, again by {by}")
     _expect(isinstance(value.dtype, torch.dtype), f"{_named(value)} of {by} has no type")
     _expect(all(isinstance(size, Size) for size in value.shape), f"{_named(value)} of {by} has an unknown size")
-    batched = [size for size in value.shape if size.batched]
-    _expect(len(batched) <= 1, f"{_named(value)} of {by} has several batch axes")
     defined.add(value)
 
 

@@ -107,9 +107,9 @@ class _Printer:
             if value is not None:
                 arguments.append(f"{field}={self.shown(value)}")
         what = call.path if call.converter is not None and call.path else call.op
-        no_grad = "  no_grad" if call.no_grad else ""
+        marks = "".join(f"  {each}" for each in ("no_grad", "batched") if getattr(call, each))
         types = ", ".join(_type(value) for value in call.results)
-        return self.commented(f"{indent}{made} = {what}({', '.join(arguments)}){no_grad}  {types}", call.line)
+        return self.commented(f"{indent}{made} = {what}({', '.join(arguments)}){marks}  {types}", call.line)
 
     def operand(self, value: Value) -> str:
         operand = self.operands[value]

@@ -10,7 +10,7 @@ from typing import Any
 
 from .invariants import check
 from .printer import printed
-from .regions import Constant, Item, Loop, Value
+from .regions import Call, Constant, Item, Loop, Value
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +40,11 @@ class Program:
         **Raises:** `AssertionError` that names the one that does not, and where.
         """
         check((*self.inputs, *self.parameters, *self.constants), self.body, self.outputs)
+
+    @property
+    def calls(self) -> list[Call]:
+        """All calls, those in loops too."""
+        return [call for item in self.body for call in (item.body if isinstance(item, Loop) else (item,))]
 
     @property
     def loops(self) -> list[Loop]:

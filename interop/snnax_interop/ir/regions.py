@@ -19,22 +19,28 @@ class Value:
     name: str = ""
 
     @property
-    def grown(self) -> int | None:
-        """The axis that the batch is a part of; None without a batch."""
-        return next((axis for axis, size in enumerate(self.shape) if size.batched), None)
+    def batched_axes(self) -> tuple[int, ...]:
+        """The axes that the batch is a part of."""
+        return tuple(axis for axis, size in enumerate(self.shape) if size.batched)
+
+    @property
+    def has_batch(self) -> bool:
+        return bool(self.batched_axes)
 
     @property
     def is_folded(self) -> bool:
-        """Whether the batch is folded into another axis, such as time.
+        """Whether the batch is folded into another axis, such as time, or stands in several.
 
-        For one sample that axis is just the other one: functions that treat its entries alike need no batch axis.
+        For one sample an axis that it is folded into is just the other one: functions that treat its entries alike
+        need no batch axis.
         """
-        return self.grown is not None and self.shape[self.grown].of_sample != Size(0, 1)
+        axes = self.batched_axes
+        return len(axes) > 1 or any(self.shape[axis].of_sample != Size(0, 1) for axis in axes)
 
     @property
     def batch_axis(self) -> int | None:
         """The axis that is the batch; None where it has none of its own."""
-        return None if self.is_folded else self.grown
+        return None if self.is_folded or not self.has_batch else self.batched_axes[0]
 
     @property
     def sample_shape(self) -> tuple[Size, ...]:
@@ -70,7 +76,8 @@ class Call:
     In normal form, `op` is the operation's name, or the class's, and `arguments` are by the names of its parameters,
     with values in the place of tensors; `target`, `args` and `kwargs` are the same as torch is called. `state_in` and
     `state_out` are a neuron's state around the call: None in the place of a field, or of all, is the state that it
-    starts with by itself. Under `no_grad` no gradient passes.
+    starts with by itself. Under `no_grad` no gradient passes. What is `batched` is of all samples at once, which it may
+    mix; all other calls are of each sample by itself.
     """
 
     op: str
@@ -88,6 +95,7 @@ class Call:
     state_in: tuple[Value | None, ...] | None = None
     state_out: tuple[Value, ...] = ()
     no_grad: bool = False
+    batched: bool = False
 
     @property
     def is_neuron(self) -> bool:

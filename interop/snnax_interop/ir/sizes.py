@@ -101,33 +101,53 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class SizeRatio:
-    """The number `numerator / (T + offset)`, or with `inverted` its `numerator * (T + offset)`, of a length T."""
+    """The number `numerator / size`, or with `inverted` its `numerator * size`."""
 
     numerator: float
-    offset: int
+    size: Size
     inverted: bool = False
 
+    @property
+    def batched(self) -> bool:
+        return self.size.batched
+
+    @property
+    def factor(self) -> int:
+        return self.size.factor
+
     def __call__(self, length: Any) -> Any:
-        return self.numerator * (length + self.offset) if self.inverted else self.numerator / (length + self.offset)
+        """The number for one sample."""
+        return self._of(self.size(length))
 
     def at(self, batch: int, length: int) -> float:
-        """The number, which is the same for every batch."""
-        return self(length)
+        """The number of a batch."""
+        return self._of(self.size.at(batch, length))
+
+    def _of(self, size: Any) -> Any:
+        return self.numerator * size if self.inverted else self.numerator / size
 
     def __str__(self) -> str:
-        length = f"(T{self.offset:+})" if self.offset else "T"
-        return f"{self.numerator:g}{'*' if self.inverted else '/'}{length}"
+        size = str(self.size) if str(self.size) in ("T", "B") else f"({self.size})"
+        return f"{self.numerator:g}{'*' if self.inverted else '/'}{size}"
 
     @staticmethod
     def fit(values: Sequence[float], lengths: Sequence[int]) -> "SizeRatio | None":
         """The formula for the values at two lengths; None where there is none."""
-        for offset in (0, -1, 1):
-            a, b = (length + offset for length in lengths)
-            if a and b and is_close(values[0] * a, values[1] * b):
-                product = values[0] * a
-                return SizeRatio(float(rounded(product)), offset)
-            if a and b and is_close(values[0] / a, values[1] / b):
-                return SizeRatio(values[0] / a, offset, inverted=True)
+        return SizeRatio.of(values, [(1, length) for length in lengths], [Size(1, offset) for offset in (0, -1, 1)])
+
+    @staticmethod
+    def of(values: Sequence[float], places: Sequence[tuple[int, int]], sizes: Sequence[Size]) -> "SizeRatio | None":
+        """The formula with one of these sizes for the values at several batch sizes and lengths."""
+        for size in sizes:
+            found = [size.at(*place) for place in places]
+            if not all(found):
+                continue
+            products = [value * each for value, each in zip(values, found, strict=True)]
+            if all(is_close(each, products[0]) for each in products):
+                return SizeRatio(float(rounded(products[0])), size)
+            quotients = [value / each for value, each in zip(values, found, strict=True)]
+            if all(is_close(each, quotients[0]) for each in quotients):
+                return SizeRatio(quotients[0], size, inverted=True)
         return None
 
 

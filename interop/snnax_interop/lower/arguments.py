@@ -7,7 +7,7 @@ import torch
 from ..errors import RecordingError
 from ..ir.regions import Call, Entries, StepNumber, Value
 from ..ir.sizes import Size, SizeRatio
-from ..nodes.call import Input, Items, LengthValue, Slice, StepList, StoredArray
+from ..nodes.call import BatchValue, Input, Items, LengthValue, Slice, StepList, StoredArray
 from ..runtime.plan import InputLength, Schedule
 from ..trace.autograd_functions import CustomFunction
 from .draft import GraphDraft
@@ -50,12 +50,9 @@ class ArgumentLowering:
         if isinstance(item, Value):
             return self.value(item)
         if isinstance(item, Entries):
-            axis = item.value.batch_axis
-            return StepList(self.input(self.scope.source(item.value), axis, len(item.value.shape)).number)
-        if isinstance(item, Size):
-            return self.size(item)
-        if isinstance(item, SizeRatio):
-            return self.length_value(item)
+            return StepList(self.source(item.value).number)
+        if isinstance(item, Size | SizeRatio):
+            return self.number(item)
         if isinstance(item, StepNumber):
             return self.input(self.scope.draft.input(Schedule(item.formula), "schedule"), None, 0)
         if isinstance(item, list | tuple):
@@ -78,6 +75,10 @@ class ArgumentLowering:
             self.arrays.append(array)
             self.array_ranks.append(len(value.shape))
             return StoredArray(len(self.arrays) - 1)
+        return self.source(value)
+
+    def source(self, value: Value) -> Input:
+        """An input that is a value."""
         return self.input(self.scope.source(value), value.batch_axis, len(value.shape), value)
 
     def input(self, source: Any, axis: int | None, rank: int, value: Value | None = None) -> Input:
@@ -87,14 +88,15 @@ class ArgumentLowering:
         self.ranks.append(rank)
         return Input(len(self.sources) - 1)
 
-    def size(self, size: Size) -> Any:
-        """A size, for one sample."""
-        of_sample = size.of_sample
-        return of_sample.offset // of_sample.divisor if of_sample.factor == 0 else self.length_value(of_sample)
+    def number(self, formula: Size | SizeRatio) -> Any:
+        """A number, for one sample."""
+        if isinstance(formula, Size):
+            formula = formula.of_sample
+        return formula(0) if formula.factor == 0 else LengthValue(self.length().number, formula)
 
-    def length_value(self, formula: Size | SizeRatio) -> LengthValue:
-        source = self.scope.draft.input(InputLength(), "num_steps")
-        return LengthValue(self.input(source, None, 0).number, formula)
+    def length(self) -> Input:
+        """An input that is the length."""
+        return self.input(self.scope.draft.input(InputLength(), "num_steps"), None, 0)
 
     def aligned(self, out_axis: int | None, out_rank: int) -> bool:
         """Whether an elementwise function needs no batch axis: it lies at the same place, counted from the end."""
@@ -105,3 +107,20 @@ class ArgumentLowering:
         return all(rank - axis - 1 == behind if axis is not None else rank <= behind for axis, rank in batched) and all(
             rank <= behind for rank in self.array_ranks
         )
+
+
+class BatchArguments(ArgumentLowering):
+    """The arguments of a call of all samples."""
+
+    def value(self, value: Value) -> Any:
+        return self.source(value) if value.has_batch else super().value(value)
+
+    def source(self, value: Value) -> Input:
+        draft = self.scope.draft
+        source = draft.whole[value] if value in draft.whole else draft.of_all_samples(value, self.scope.source(value))
+        return self.input(source, None, len(value.shape), value)
+
+    def number(self, formula: Size | SizeRatio) -> Any:
+        if not formula.batched:
+            return super().number(formula)
+        return BatchValue(None if formula.factor == 0 else self.length().number, formula)

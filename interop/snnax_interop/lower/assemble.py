@@ -100,9 +100,9 @@ class _Outputs:
         if not isinstance(leaf, Value | Entries):
             return leaf
         value = leaf.value if isinstance(leaf, Entries) else leaf
-        made = self.network.export(value, len(self.network.bodies))
+        made, axis = self.network.export_output(value)
         if made.number == len(self.axes):
-            self.axes.append(value.batch_axis)
+            self.axes.append(axis)
         return Out(made.number, isinstance(leaf, Entries))
 
 

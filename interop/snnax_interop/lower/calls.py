@@ -14,10 +14,10 @@ from ..ir.regions import Call, Value
 from ..ir.sizes import Size
 from ..nodes import call as nodes
 from ..nodes.call import Form, Items, call_of
-from ..nodes.dropout import DRAWING, dropout_layer
+from ..nodes.dropout import DRAWING, SharedDropout, dropout_layer
 from ..nodes.wrappers import ChannelsSecond
 from ..ops import ELEMENTWISE, OPS
-from .arguments import ArgumentLowering, Scope
+from .arguments import ArgumentLowering, BatchArguments, Scope
 from .layers import Layers
 
 
@@ -33,6 +33,7 @@ class CallLowering:
         self.layers = layers
         self.dependent = dependent
         self.keeping: set[str] = set()  # layers that keep something from step to step
+        self.mixing: list[Call] = []  # layers of one sample, as the program has it, that mix samples
 
     def add(self, call: Call, scope: Scope, *, in_loop: bool) -> None:
         """Add the node of a call that is no neuron; its results are found in the graph's `made` afterwards."""
@@ -49,10 +50,10 @@ class CallLowering:
     # Modules
 
     def _module(self, call: Call, converter: LayerConverter, scope: Scope, *, in_loop: bool) -> None:
-        filler = ArgumentLowering(call, scope, holds_arrays=False)
         names = dict(
             itertools.zip_longest(list(inspect.signature(converter.kind.forward).parameters)[1:], converter.inputs)
         )
+        filler = ArgumentLowering(call, scope, holds_arrays=False)
         given = {name: value for name, value in filler.arguments() if name in names and value is not None}
         if any(names[name] is None for name in given):
             raise UnsupportedModuleError(
@@ -65,14 +66,33 @@ class CallLowering:
         out_axes = tuple(value.batch_axis for value in call.results)
         layer = self.layers.layer(call, x, Form(arguments, tuple(filler.in_axes), out_axes))
         self._check_keeping(call, layer, in_loop=in_loop)
-        if isinstance(layer, nodes.Call):
-            self._check_mixing(call, layer, filler.values)
-        elif others:
+        if others and not isinstance(layer, nodes.Call):
             raise UnsupportedModuleError(f"{converter.kind.__name__} is called with several tensors", path=call.path)
+        if call.batched:
+            self._module_of_batch(call, layer, scope)
+            return
+        if isinstance(layer, nodes.Call) and _mixes(layer, filler.values):
+            self.mixing.append(call)
         self._hand_out(call, scope, scope.draft.node(call.path, layer, filler.sources))
         if call.no_grad:
             for value in call.results:
                 scope.draft.made[value] = scope.draft.detached(scope.draft.made[value])
+
+    def _module_of_batch(self, call: Call, layer: Any, scope: Scope) -> None:
+        """Add a layer that mixes samples, as an operation on all of them."""
+        filler = BatchArguments(call, scope, holds_arrays=False)
+        same = filler.arguments() == ArgumentLowering(call, scope, holds_arrays=False).arguments()
+        if (
+            not isinstance(layer, nodes.Call)
+            or not same
+            or any(each.is_folded for each in (*call.reads, *call.results))
+        ):
+            raise RecordingError(
+                f"{call.name} mixes the samples of a batch: it is given a tensor of shape {_shown(call.reads[0])}. "
+                "Allowed: layers of one sample",
+                path=call.path,
+            )
+        self._of_batch(call, scope, call.path, layer, filler.sources)
 
     def _check_keeping(self, call: Call, layer: Any, *, in_loop: bool) -> None:
         """Refuse a layer whose state is its own, such as a delay, where it is not called once in every step."""
@@ -96,16 +116,19 @@ class CallLowering:
                 f"Allowed: the {len(OPS)} functions of snnax_interop.ops.OPS, such as {', '.join(_similar(op))}",
                 path=call.path,
             )
-        filler = ArgumentLowering(call, scope)
+        drawn = _drawn_share(call) if op in DRAWING else 0.0
+        filler = (BatchArguments if call.batched else ArgumentLowering)(call, scope, holds_arrays=not drawn)
         arguments = filler.arguments()
         if op == "squeeze":
             arguments = (arguments[0], ("dim", Items(_squeezed(call))))
         node = nodes.Call(tuple(filler.arrays), op, Items(()), arguments, tuple(filler.in_axes), (), call.no_grad)
         out_axes = tuple(value.batch_axis for value in outs)
-        if op in DRAWING and (p := _drawn_share(call)):
-            if DRAWING[op] and node.in_axes != (0,):
-                raise RecordingError(f"{call.name} drops channels. Allowed: inputs whose first axis is the batch")
-            self._hand_out(call, scope, draft.node(op, dropout_layer(op, p), filler.sources))
+        if drawn:
+            self._dropout(call, scope, drawn, filler)
+            return
+        prefix = f"{call.path}." if call.path else ""
+        if call.batched:
+            self._of_batch(call, scope, prefix + op, node, filler.sources)
             return
         given = [value for value in call.reads if value in self.dependent]
         alone = len(given) == len(filler.sources) == 1 and not filler.arrays
@@ -116,12 +139,34 @@ class CallLowering:
         if op in _FLATTENING and node.in_axes == out_axes == (0,) and len(outs[0].shape) == 2 and not filler.arrays:
             layer = snn.flatten()
         elif op in ELEMENTWISE and filler.aligned(out_axes[0], len(outs[0].shape)):
-            nowhere = (None,) * len(node.in_axes)
-            layer = dataclasses.replace(node, in_axes=nowhere, out_axes=(None,) * len(out_axes))
+            layer = _without_batch_axes(call, node)
         else:
             layer = dataclasses.replace(node, out_axes=out_axes)
-        prefix = f"{call.path}." if call.path else ""
         self._hand_out(call, scope, draft.node(prefix + op, layer, filler.sources))
+
+    def _dropout(self, call: Call, scope: Scope, p: float, filler: ArgumentLowering) -> None:
+        """Add a dropout that draws, for each sample or for what all of them share."""
+        (out,) = call.results
+        if DRAWING[call.op] and (call.batched or filler.in_axes != [0]):
+            raise RecordingError(f"{call.name} drops channels. Allowed: inputs whose first axis is the batch")
+        layer = dropout_layer(call.op, p)
+        if self.layers.axis_name is not None and (call.batched or not out.has_batch):
+            layer = SharedDropout(layer)
+        made = scope.draft.node(call.op, layer, filler.sources)
+        if call.batched:
+            scope.draft.make_whole(out, made)
+        else:
+            self._hand_out(call, scope, made)
+
+    def _of_batch(self, call: Call, scope: Scope, name: str, node: nodes.Call, sources: list[Any]) -> None:
+        """Add a call of all samples at once."""
+        draft = scope.draft
+        node = dataclasses.replace(_without_batch_axes(call, node), detached=call.no_grad)
+        made = draft.node(name, node, sources)
+        for item, value in enumerate(call.results):
+            draft.make_whole(
+                value, made if call.is_single else draft.node(f"{made}.{item}", call_of("item", item), [made])
+            )
 
     def _hand_out(self, call: Call, scope: Scope, name: str) -> None:
         """Note where the results of a call are found: in its node, or each in an item of it."""
@@ -132,19 +177,16 @@ class CallLowering:
             for item, value in enumerate(call.results):
                 draft.made[value] = draft.node(f"{name}.{item}", call_of("item", item), [name])
 
-    # The batch
 
-    def _check_mixing(self, call: Call, node: nodes.Call, values: list[Value | None]) -> None:
-        """Refuse an operation that works along the batch axis of one of its inputs, and leaves it in the result."""
-        ranks = [0 if value is None else len(value.shape) for value in values]
-        for number, mixed in node.worked_axes(ranks).items():
-            value = values[number]
-            if value is not None and value.grown in mixed:
-                raise RecordingError(
-                    f"{call.name} mixes the samples of a batch: it works along the batch axis of a tensor of shape "
-                    f"{_shown(value)}. Allowed: functions of one sample",
-                    path=call.path,
-                )
+def _without_batch_axes(call: Call, node: nodes.Call) -> nodes.Call:
+    return dataclasses.replace(node, in_axes=(None,) * len(node.in_axes), out_axes=(None,) * len(call.results))
+
+
+def _mixes(layer: nodes.Call, values: list[Value | None]) -> bool:
+    """Whether the operation of a layer works along the batch axis of one of its inputs."""
+    axes = [() if value is None else value.batched_axes for value in values]
+    worked = layer.worked_axes([0 if value is None else len(value.shape) for value in values])
+    return any(mixed.intersection(axes[number]) for number, mixed in worked.items())
 
 
 def _shown(value: Value) -> str:

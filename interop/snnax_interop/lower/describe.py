@@ -116,6 +116,10 @@ def conversion_report(
     if program.length is None:
         steps = " + ".join(map(str, counts))
         notes.append(f"runs exactly {steps} time steps, as forward does")
+    batched = [call.name for call in program.calls if call.batched]
+    if batched:
+        names = ", ".join(dict.fromkeys(batched))
+        notes.append(f"computed of all samples of a batch at once: {names}")
     if len(counts) > 1:
         notes.append(f"{len(counts)} loops over time, of {', '.join(map(str, counts))} steps on the example")
     named = network.layers.modules

@@ -6,6 +6,7 @@ from typing import Any
 from snnax import snn
 
 from ..ir.regions import Value
+from ..nodes.batch import AllSamples, OwnSample
 from ..nodes.call import call_of
 from ..runtime.plan import Key
 
@@ -14,13 +15,14 @@ from ..runtime.plan import Key
 class GraphDraft:
     """Nodes, and the sources that each of them reads; inputs by the key of what they stand for.
 
-    `made` holds the source of every value that the graph has already.
+    `made` holds the source of every value that the graph has already, of one sample; `whole` those of all samples.
     """
 
     nodes: dict[str, Any] = dataclasses.field(default_factory=dict)
     edges: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     inputs: dict[Key, str] = dataclasses.field(default_factory=dict)
     made: dict[Value, Any] = dataclasses.field(default_factory=dict)
+    whole: dict[Value, Any] = dataclasses.field(default_factory=dict)
 
     def name(self, wanted: str) -> str:
         """A name that nothing has yet."""
@@ -43,6 +45,22 @@ class GraphDraft:
         self.nodes[name] = layer
         self.edges[name] = sources
         return name
+
+    def of_all_samples(self, value: Value, source: Any) -> Any:
+        """The source of a value of all samples, from that of one."""
+        if value not in self.whole:
+            axis = value.batch_axis
+            self.whole[value] = source if axis is None else self.node("all_samples", AllSamples(axis), [source])
+        return self.whole[value]
+
+    def make_whole(self, value: Value, source: Any) -> None:
+        """Note where a value of all samples is made, and take out the one of each."""
+        if not value.has_batch:
+            self.made[value] = source
+            return
+        self.whole[value] = source
+        if value.batch_axis is not None:
+            self.made[value] = self.node("own_sample", OwnSample(value.batch_axis), [source])
 
     def detached(self, source: Any) -> str:
         """A source without its gradient."""

@@ -9,8 +9,8 @@ from ..converters.context import ConversionContext
 from ..converters.parameters import Weights
 from ..converters.surrogates import Surrogates
 from ..ir.regions import Call, Value
+from ..nodes.batch import BATCH
 from ..nodes.call import Form
-from ..runtime.slots import BATCH
 
 
 class Layers:

@@ -1,5 +1,6 @@
 """From a program to native graphs: one for a time step of each loop, and one for what lies between the loops."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,12 +22,19 @@ from .layers import Layers
 from .loop_body import LoopBody, constant_node
 
 
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """What a region hands on: a value of all samples, where there is no one of each, or none is wanted."""
+
+    value: Value
+
+
 class Lowering:
     """The graphs of a network.
 
     `bodies[k]` is a time step of loop `k`; `regions[k]` is what is computed once before loop `k`, the last of them what
     is computed behind all loops. A region computes what its `exports` need, in the order of the program, and nothing
-    else: what no loop goes into and a loop reads at every step is computed in the step.
+    else: what no loop and no batched call goes into and a loop reads at every step is computed in the step.
     """
 
     def __init__(
@@ -35,13 +43,17 @@ class Lowering:
         self.program = program
         self.arrays = Arrays(program, weights)
         self.dtype = _floating_dtype(modules[""], program)
-        batched = any(value.grown is not None for value in program.inputs)
+        batched = any(value.has_batch for value in program.inputs)
         self.layers = Layers(modules, weights, self.dtype, surrogates, program.example[1], has_batch=batched)
         self.calls = CallLowering(self.layers, dependents(program, program.inputs))
         self.inputs = {value: number for number, value in enumerate(program.inputs)}
         self.makers = program.makers
         self.places = _places(program)
-        self.behind_loops = dependents(program, [value for loop in program.loops for value in loop.made])
+        self.batched = {
+            value for item in program.body if isinstance(item, Call) and item.batched for value in item.made
+        }
+        looped = [value for loop in program.loops for value in loop.made]
+        self.computed_once = dependents(program, [*looped, *self.batched])
         self.exports: list[list[Any]] = [[] for _ in range(len(program.loops) + 1)]
         self.bodies: list[LoopBody] = []
         for number, loop in enumerate(program.loops):
@@ -49,7 +61,7 @@ class Lowering:
             self.bodies[-1].build()
         last = len(program.loops)
         for value in outputs_of(program):
-            self.export(value, last)
+            self.export_output(value)
         # What a region reads of one before it is exported there, so the last one comes first.
         self.regions = [Region(self, number) for number in range(last + 1)]
         for region in reversed(self.regions):
@@ -61,7 +73,7 @@ class Lowering:
         return self.program.inputs.get(value)
 
     def is_computed_in_step(self, value: Value) -> bool:
-        return value not in self.behind_loops
+        return value not in self.computed_once
 
     def maker(self, value: Value) -> Call:
         call = self.makers[value]
@@ -97,11 +109,16 @@ class Lowering:
     def export(self, value: Any, region: int) -> Made:
         """Let a region hand on a value."""
         exports = self.exports[region]
-        place = next((place for place, each in enumerate(exports) if each is value), None)
+        place = next((place for place, each in enumerate(exports) if _is_same(each, value)), None)
         if place is None:
             place = len(exports)
             exports.append(value)
         return Made(region, place)
+
+    def export_output(self, value: Value) -> tuple[Made, int | None]:
+        """Let the last region hand on what forward returns, and where the batch is in it when it is of one sample."""
+        whole = value in self.batched and value.has_batch
+        return self.export(Whole(value) if whole else value, len(self.bodies)), None if whole else value.batch_axis
 
 
 class Region:
@@ -121,17 +138,32 @@ class Region:
             for item in network.program.body
             if isinstance(item, Call) and network.places[item.results[0]] == self.number
         ]
-        wanted = {value for value in exports if isinstance(value, Value)}
+        wanted = {
+            each.value if isinstance(each, Whole) else each for each in exports if not isinstance(each, FirstState)
+        }
         needed = []
         for call in reversed(calls):
             if any(value in wanted for value in call.made):
                 needed.append(call)
                 wanted.update(call.reads)
         for call in reversed(needed):
+            for value in call.reads if call.batched else ():
+                if value.is_folded:
+                    self.whole(value)
             network.calls.add(call, self, in_loop=False)
-        self.outputs = [
-            self.source(each) if isinstance(each, Value) else self.draft.node("first", each, []) for each in exports
-        ]
+        self.outputs = [self._output(each) for each in exports]
+
+    def _output(self, each: Any) -> Any:
+        if isinstance(each, Whole):
+            return self.whole(each.value)
+        return self.source(each) if isinstance(each, Value) else self.draft.node("first", each, [])
+
+    def whole(self, value: Value) -> Any:
+        """The source of a value of all samples that a batched call makes, here or in a region before."""
+        network, draft = self.network, self.draft
+        if value not in draft.whole:
+            draft.whole[value] = draft.input(network.export(Whole(value), network.places[value]), "before")
+        return draft.whole[value]
 
     def source(self, value: Value) -> Any:
         """The source of a value in this graph."""
@@ -164,6 +196,10 @@ class Region:
     def array(self, value: Value) -> Any:
         arrays = self.network.arrays
         return arrays.of(value) if value in arrays else None
+
+
+def _is_same(each: Any, value: Any) -> bool:
+    return each is value or (isinstance(each, Whole) and each == value)
 
 
 def _name_of_sequence(loop: int, number: int) -> str:

@@ -14,6 +14,7 @@ from snnax import snn
 from ..errors import UnsupportedOptionError
 from ..ir.sizes import Size, SizeRatio
 from ..ops import OPS, Operand, Steps
+from .batch import number_of_samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,14 @@ class LengthValue:
 
 
 @dataclasses.dataclass(frozen=True)
+class BatchValue:
+    """In a call's arguments: a number that follows from the batch size, and from the length where that is an input."""
+
+    number: int | None
+    formula: Size | SizeRatio
+
+
+@dataclasses.dataclass(frozen=True)
 class StepList:
     """In a call's arguments: the list of the values over time of the input of this number."""
 
@@ -74,7 +83,8 @@ class Call(snn.AbstractFunction):
     """`OPS[op]` with its arguments as recorded, for one sample.
 
     torch's functions count axes with the batch among them. Where that matters (`in_axes`), inputs get a batch axis of
-    length one, and the outputs lose it at `out_axes`. Several outputs are one flat tuple, without what is None.
+    length one, and the outputs lose it at `out_axes`. A call of all samples is given their batch as it is. Several
+    outputs are one flat tuple, without what is None.
     """
 
     arrays: tuple[Array, ...]
@@ -139,6 +149,9 @@ class Call(snn.AbstractFunction):
             return values[argument.number]
         if isinstance(argument, LengthValue):
             return argument.formula(values[argument.number])
+        if isinstance(argument, BatchValue):
+            length = 0 if argument.number is None else values[argument.number]
+            return argument.formula.at(number_of_samples(), length)
         if isinstance(argument, StepList):
             return Steps(values[argument.number])
         if isinstance(argument, StoredArray):

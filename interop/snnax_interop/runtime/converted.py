@@ -16,12 +16,13 @@ from ..errors import WeightMappingError
 from ..ir.program import Program
 from ..ir.refusal import Refusal
 from ..ir.sizes import Size
+from ..nodes.batch import BATCH
 from ..ops import floats_are
 from ..transfer.trees import to_torch
 from .execute import Results, length_of, run_sample
 from .plan import ExecutionPlan, InputSpec, Out
 from .report import ConversionReport
-from .slots import BATCH, Frozen, Slot
+from .slots import Frozen, Slot
 from .states import States, checked_states
 
 

@@ -1,7 +1,7 @@
 """All of a converted network but its arrays: what runs one after the other, and what goes into it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -15,6 +15,7 @@ from ..ir.formulas import StepFormula, StepTable
 from ..ir.program import Program
 from ..ir.refusal import Refusal
 from ..ir.sizes import Size
+from ..nodes.batch import AllSamples
 from ..nodes.dropout import FeatureDropout
 from .report import ConversionReport
 
@@ -233,9 +234,17 @@ class ExecutionPlan:
     @property
     def draws(self) -> bool:
         """Whether a dropout of the network is on."""
-        graphs = [*(loop.model for loop in self.loops), *(loop.before.graph for loop in self.loops)]
-        leaves = jax.tree.leaves([*graphs, self.after.graph], is_leaf=_is_dropout)
-        return any(_is_dropout(leaf) and not leaf.inference for leaf in leaves)
+        return any(not leaf.inference for leaf in self._layers(_is_dropout))
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether what becomes of a sample depends on the others of its batch, in functions or in statistics."""
+        return self.keeps_statistics or bool(self._layers(_is_of_all_samples))
+
+    def _layers(self, is_wanted: Callable[[Any], bool]) -> list[Any]:
+        """The layers of some kind in all graphs."""
+        graphs = [*(loop.model for loop in self.loops), *(loop.before.graph for loop in self.loops), self.after.graph]
+        return [leaf for leaf in jax.tree.leaves(graphs, is_leaf=is_wanted) if is_wanted(leaf)]
 
     @property
     def keeps_statistics(self) -> bool:
@@ -266,6 +275,10 @@ class ExecutionPlan:
             dataclasses.replace(loop, before=changed(loop.before), model=change(loop.model)) for loop in self.loops
         )
         return dataclasses.replace(self, loops=loops, after=changed(self.after))
+
+
+def _is_of_all_samples(node: Any) -> bool:
+    return isinstance(node, AllSamples)
 
 
 def _is_dropout(node: Any) -> bool:

@@ -8,10 +8,6 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 
-# The name that the batch has inside of a converted network, for layers that need all of its samples.
-BATCH = "snnax_interop batch"
-
-
 @dataclasses.dataclass(frozen=True)
 class Slot:
     """In the place of an array of the native model: which stored array belongs there, in which shape.

@@ -1,83 +1,106 @@
-"""Whether every call of a program is one of one sample, so that the batch can be dropped."""
+"""Dropping the batch: which calls of a program are of one sample, and which of all samples at once."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from ..errors import InteropError, RecordingError
+from ..errors import RecordingError
 from ..ir.dependence import dependents
 from ..ir.program import Program
-from ..ir.regions import Call, Entries, Loop, Scanned, Value, values_in
-from ..ir.sizes import Size
-from ..ops import ELEMENTWISE, OPS, Operand
+from ..ir.regions import Call, Entries, Item, Loop, Scanned, Value, map_leaves, values_in
+from ..ir.sizes import Size, SizeRatio
+from ..ops import OPS, Operand
+from .folding import Folding
 
 
-def drop_batch(program: Program) -> Program:
-    """The program, whose calls are all of one sample: the batch may be mapped over.
+# Parameters of functions that take the sizes of a result: so many samples are one sample there.
+_SIZES = {"size", "sizes", "shape", "repeats", "dims"}
 
-    **Raises:** `RecordingError` with the user's line for a call that mixes the samples of a batch, for a loop over
-    them, and for outputs in which the batch is no axis of its own.
+
+def drop_batch(program: Program, mixing: Collection[Call] = ()) -> Program:
+    """The program, whose calls are of one sample, so that the batch may be mapped over, or else marked as batched.
+
+    Batched are calls that mix samples, or count them, and those between which the batch is folded into another axis.
+    `mixing` are layers of which it is known.
+
+    **Raises:** `RecordingError` with the user's line for a loop over samples, and for values in which the batch is no
+    axis of its own where it has to be.
     """
-    dependent = dependents(program, program.inputs)
-    for item in program.body:
-        if isinstance(item, Loop):
-            _check_loop(item)
-        for call in item.body if isinstance(item, Loop) else (item,):
-            try:
-                _check_call(call, dependent)
-            except InteropError as error:
-                if not error.path and call.line and call.line not in str(error):
-                    raise type(error)(f"{error}\n  {call.line}", path=call.path) from error
-                raise
-    for value in values_in(program.outputs):
-        if value.is_folded:
-            raise RecordingError(
-                f"forward returns a tensor of shape {_shown(value)} whose batch is folded into another axis. Allowed: "
-                "the batch as an axis of its own. Unfold it with view before returning"
-            )
-    return program
+    for loop in program.loops:
+        _check_samples(loop)
+    batched = _batched(program, mixing)
+    if not batched:
+        return program
+
+    def marked(call: Call) -> Call:
+        return dataclasses.replace(call, batched=True) if call in batched else call
+
+    body = tuple(
+        dataclasses.replace(item, body=tuple(map(marked, item.body))) if isinstance(item, Loop) else marked(item)
+        for item in program.body
+    )
+    return dataclasses.replace(program, body=body)
 
 
-def _check_loop(loop: Loop) -> None:
+def mixes_samples(program: Program) -> bool:
+    """Whether a call of a program is of all samples at once."""
+    return any(call.batched for call in program.calls)
+
+
+def _check_samples(loop: Loop) -> None:
     for operand in loop.operands.values():
-        if isinstance(operand, Scanned) and (operand.sequence.grown == operand.axis or operand.sequence.is_folded):
+        if isinstance(operand, Scanned) and (
+            operand.axis in operand.sequence.batched_axes or operand.sequence.is_folded
+        ):
             raise RecordingError(
                 f"the loop runs over the samples of the batch\n  {loop.line}\nAllowed: a loop over time, on all "
                 "samples at once"
             )
 
 
-def _check_call(call: Call, dependent: set[Value]) -> None:
+def _batched(program: Program, mixing: Collection[Call]) -> set[Call]:
+    """The calls of all samples at once.
+
+    One leads to others: what varies from sample to sample grows, and a value whose batch is folded into another axis
+    is of all samples where it is made as well as where it is read.
+    """
+    calls = program.calls
+    makers: dict[Value, Item] = {value: item for item in (*calls, *program.loops) for value in item.made}
+    found = set(mixing)
+    folding = Folding(program, makers)
+    found |= {call for call in calls if _mixes(call) or _counts(call) or folding.scatters(call)}
+    returned = [value for value in values_in(program.outputs) if value.is_folded]
+    before = -1
+    while before < len(found):
+        before = len(found)
+        varying = dependents(program, [*program.inputs, *(value for call in found for value in call.made)])
+        found |= {call for call in calls if call not in found and _is_batched(call, varying, makers, found)}
+        found |= {_maker(value, makers, "forward returns") for value in returned}
+        found |= {
+            _maker(value, makers, f"{call.name} is given", call)
+            for call in [each for each in calls if each in found]
+            for value in call.reads
+            if value.is_folded
+        }
+    _check_loops(program, found)
+    return found
+
+
+def _is_batched(call: Call, varying: set[Value], makers: dict[Value, Item], found: set[Call]) -> bool:
+    folded = [value for value in call.reads if value.is_folded and makers.get(value) in found]
     if call.is_neuron:
-        return
-    if call.converter is None and call.op in OPS:
-        if call.op in ELEMENTWISE:
-            _check_numbers(call)
-        for value, mixed in _mixed(call):
-            if value.grown in mixed:
-                raise RecordingError(
-                    f"{call.name} mixes the samples of a batch: it works along the batch axis of a tensor of shape "
-                    f"{_shown(value)}. Allowed: functions of one sample",
-                    path=call.path,
-                )
-    if any(value.grown is not None for value in call.reads if value in dependent):
-        for value in call.results:
-            if value in dependent and value.grown is None:
-                raise RecordingError(
-                    f"{call.name} mixes the samples of a batch: its result of shape {_shown(value)} has no batch axis. "
-                    "Allowed: functions of one sample",
-                    path=call.path,
-                )
+        if folded:
+            raise _folded(folded[0], f"'{call.path}' is given", call.line)
+        return False
+    several = any(len(value.batched_axes) > 1 for value in (*call.reads, *call.made))
+    return bool(folded) or several or _joins(call, varying)
 
 
-def _check_numbers(call: Call) -> None:
-    """Refuse elementwise functions of numbers that grow with the batch."""
-    for number in call.arguments.values():
-        if isinstance(number, Size) and number.batched:
-            raise RecordingError(
-                f"{call.name}: a number depends on the batch size: {number}, where B is the number of samples. "
-                "Allowed: the same arguments whatever the batch size and the length, or sizes of the batch and of time",
-                path=call.path,
-            )
+def _mixes(call: Call) -> bool:
+    """Whether a function works along the batch axis of a tensor."""
+    if call.is_neuron or call.converter is not None or call.op not in OPS:
+        return False
+    return any(mixed.intersection(value.batched_axes) for value, mixed in _mixed(call))
 
 
 def _mixed(call: Call) -> Iterator[tuple[Value, frozenset[int]]]:
@@ -97,5 +120,46 @@ def _with_tuples(tree: Any) -> Any:
     return tuple(map(_with_tuples, tree)) if isinstance(tree, list | tuple) else tree
 
 
-def _shown(value: Value) -> str:
-    return f"({', '.join(map(str, value.shape))})"
+def _counts(call: Call) -> bool:
+    """Whether a call computes with the number of samples."""
+    numbers: list[Any] = []
+    for name, value in call.arguments.items():
+        if name not in _SIZES and not call.is_neuron:
+            map_leaves(numbers.append, value)
+    return any(isinstance(number, Size | SizeRatio) and number.batched for number in numbers)
+
+
+def _joins(call: Call, varying: set[Value]) -> bool:
+    """Whether samples that are not all the same become something without a batch."""
+    return any(value.has_batch for value in call.reads if value in varying) and any(
+        value in varying and not value.has_batch for value in call.made
+    )
+
+
+# Where the batch has to be an axis of its own
+
+
+def _maker(value: Value, makers: dict[Value, Item], what: str, reader: Call | None = None) -> Call:
+    """The call that makes a value whose batch is folded, if it can be of all samples."""
+    maker = makers.get(value)
+    if not isinstance(maker, Call) or maker.is_neuron or maker.converter is not None:
+        shown = reader or maker
+        raise _folded(value, what, "" if shown is None else shown.line)
+    return maker
+
+
+def _check_loops(program: Program, batched: Iterable[Call]) -> None:
+    """Refuse loops that read, or hand on, what only a batched call gives."""
+    whole = {value for call in batched for value in call.made if value.is_folded}
+    for loop in program.loops:
+        for value in (*loop.reads, *loop.needed):
+            if value in whole:
+                raise _folded(value, "a loop reads or hands on", loop.line)
+
+
+def _folded(value: Value, what: str, line: str) -> RecordingError:
+    return RecordingError(
+        f"{what} a tensor of shape ({', '.join(map(str, value.shape))}) whose batch is folded into another axis"
+        + (f"\n  {line}\n" if line else ". ")
+        + "Allowed: the batch as an axis of its own. Unfold it with view before"
+    )

@@ -29,7 +29,7 @@ class Sizing:
     def shape(self, ref: Ref, other: Ref) -> tuple[Size, ...]:
         """The sizes of a value.
 
-        **Raises:** `RecordingError` where the batch is no single axis that grows in proportion.
+        **Raises:** `RecordingError` where an axis does not grow in proportion to the batch.
         """
         first, second = self.given.shape(ref), self.other_batch.shape(ref)
         third = self.other_length.shape(other)
@@ -41,13 +41,13 @@ class Sizing:
         if len(first) != len(third):
             raise LengthError(f"a value of shape {first} has the shape {third} at another length")
         sizes = [self.size(*each) for each in zip(first, second, third, strict=True)]
-        if any(size is None for size in sizes) or sum(size is not None and size.batched for size in sizes) > 1:
+        if any(size is None for size in sizes):
             small, large = self.runs.batch_sizes
             if first == second:
                 raise LengthError(f"a value of shape {first} has the shape {third} at another length")
             raise RecordingError(
                 f"a value of shape {first} becomes {second} when the batch grows from {small} to {large}. "
-                "Allowed: the batch as one axis, of its own or folded with time"
+                "Allowed: axes that grow with the batch in proportion"
             )
         return tuple(size for size in sizes if size is not None)
 
@@ -71,16 +71,12 @@ class Sizing:
 
     def number(self, entries: CallInRuns, a: Any, b: Any, c: Any) -> Any:
         """A number among the arguments of a call: as it is, where it is always the same."""
-        first, second = self.runs.batch_sizes
         if a != b:
-            if not isinstance(a, int) or a % first or a // first * second != b:
+            found = self.number_of_samples(a, b, c)
+            if found is None:
+                first, second = self.runs.batch_sizes
                 raise entries.refuse(f"a number depends on the batch size: {a} with {first} samples, {b} with {second}")
-            of_sample = c // first if isinstance(c, int) and c % first == 0 else c
-            found = self.number(entries, a // first, a // first, of_sample)
-            if isinstance(found, SizeRatio):
-                raise entries.refuse(f"a number depends on the batch size: {a} with {first} samples, {b} with {second}")
-            found = found if isinstance(found, Size) else Size(0, found)
-            return dataclasses.replace(found, batched=True)
+            return found
         lengths = self.runs.lengths
         if a == c or lengths is None:
             return a
@@ -90,6 +86,22 @@ class Sizing:
             what = f"a number depends on the length: {a} with {lengths[0]} steps, {c} with {lengths[1]}"
             raise entries.refuse(what, LengthError)
         return found
+
+    def number_of_samples(self, a: Any, b: Any, c: Any) -> Size | SizeRatio | None:
+        """The formula of a number that depends on the batch size; None where there is none."""
+        if not all(isinstance(each, int | float) for each in (a, b, c)):
+            return None
+        (small, large), lengths = self.runs.batch_sizes, self.runs.lengths
+        if all(isinstance(each, int) and each % small == 0 for each in (a, c)) and a // small * large == b:
+            of_sample = (a // small, c // small)
+            found = Size(0, of_sample[0]) if a == c or lengths is None else Size.fit(of_sample, lengths)
+            if found is not None:
+                return dataclasses.replace(found, batched=True)
+        of_batch, of_all = Size(0, 1, batched=True), Size(1, 0, batched=True)
+        if lengths is None:
+            return SizeRatio.of((a, b), [(small, 0), (large, 0)], [of_batch])
+        places = [(small, lengths[0]), (large, lengths[0]), (small, lengths[1])]
+        return SizeRatio.of((a, b, c), places, [of_batch, of_all])
 
     def count(self, number: int) -> Size:
         """How many time steps a loop has.

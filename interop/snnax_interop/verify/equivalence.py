@@ -82,12 +82,12 @@ def _alone(
 ) -> str:
     """What a module does otherwise with the first sample alone than with all of them, on `tape`; "" where nothing.
 
-    Samples that meet in the statistics of a batch are not compared.
+    Samples that depend on each other are not compared.
     """
     plan = converted.plan
     first: list[torch.Tensor] = []
     for x, spec in zip(inputs, plan.inputs, strict=True):
-        if spec.batch_axis is None or x.shape[spec.batch_axis] == 1 or plan.keeps_statistics:
+        if spec.batch_axis is None or x.shape[spec.batch_axis] == 1 or plan.mixes_samples:
             return ""
         sample = x.detach().narrow(spec.batch_axis, 0, 1).clone()
         first.append(sample.double() if sample.is_floating_point() else sample)

@@ -13,7 +13,7 @@ from helpers.side_by_side import SideBySide, by_group, groups
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from snnax_interop import RecordingError, UnsupportedModuleError, UnsupportedOptionError, from_torch
+from snnax_interop import UnsupportedModuleError, UnsupportedOptionError, from_torch
 from snnax_interop.frameworks.pytorch import LAYERS
 
 
@@ -408,23 +408,6 @@ def test_a_cell_without_gradients_passes_none_back():
     converted = from_torch(module, (inputs(nn.LSTMCell, VECTOR, BATCH, STEPS),))
     inert = tuple(f"layer.{name}" for name, _ in module.layer.named_parameters())
     assert_same(module, converted, (inputs(nn.LSTMCell, VECTOR, BATCH + 1, STEPS + 2),), inert=inert)
-
-
-@pytest.mark.parametrize(
-    ("build", "shape", "call"),
-    [
-        (lambda: nn.GRU(4, 3), SEQUENCE, lambda layer, x: layer(x)[0]),
-        (lambda: nn.MultiheadAttention(4, 2), SEQUENCE, lambda layer, x: layer(x, x, x, need_weights=False)[0]),
-        (lambda: nn.Softmax(0), VECTOR, lambda layer, x: layer(x)),
-        (lambda: nn.MaxPool1d(3, 1, 1), (6,), lambda layer, x: layer(x.T).T),
-    ],
-    ids=["GRU", "MultiheadAttention", "Softmax", "MaxPool1d"],
-)
-def test_layers_along_the_batch_are_refused(build, shape, call):
-    module = network(build, Network, call)
-    with pytest.raises(RecordingError, match="layer mixes the samples of a batch") as caught:
-        from_torch(module, (inputs(nn.GRU, shape, BATCH, STEPS),))
-    assert caught.value.path == "layer"
 
 
 def test_arguments_that_a_layer_is_not_converted_with_are_refused():

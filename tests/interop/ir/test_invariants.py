@@ -66,7 +66,6 @@ def test_a_sound_program_passes_and_is_printed():
 
 
 OPERANDS = dict(LOOP.operands)
-TWICE_GROWN = value(BATCH, BATCH)
 
 
 def mistyped(**facts) -> Value:
@@ -139,7 +138,12 @@ BROKEN = {
         with_call(dataclasses.replace(call("neg", (X,), value(ONE)), arguments={"input": LAST})),
         "other values than",
     ),
-    "two batch axes": (with_call(call("mm", (X, X), TWICE_GROWN)), "several batch axes"),
+    "a neuron of all samples": (
+        with_call(
+            call("neg", (X,), value(ONE), state_in=(None,), fields=("v",), state_out=(value(ONE),), batched=True)
+        ),
+        "is a neuron, and of all samples at once",
+    ),
     "a size that is no formula": (with_call(call("sum", (X,), UNSIZED)), "unknown size"),
     "a value without a type": (with_call(call("sum", (X,), UNTYPED)), "has no type"),
     "a state of what is no neuron": (with_call(call("neg", (X,), value(ONE), state_in=(None,))), "no neuron"),

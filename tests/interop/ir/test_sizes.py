@@ -95,16 +95,20 @@ def test_a_rounded_fraction_is_found_where_only_one_explains_the_sizes():
     assert Size.rounding((6, 7), (6, 7)) is None
 
 
-@pytest.mark.parametrize("ratio", [SizeRatio(1.0, 0), SizeRatio(2.0, -1), SizeRatio(0.25, 1, inverted=True)], ids=str)
+@pytest.mark.parametrize(
+    "ratio",
+    [SizeRatio(1.0, Size(1, 0)), SizeRatio(2.0, Size(1, -1)), SizeRatio(0.25, Size(1, 1), inverted=True)],
+    ids=str,
+)
 def test_a_ratio_is_found_again_and_printed(ratio):
     found = SizeRatio.fit([ratio(6), ratio(9)], (6, 9))
     assert all(found.at(3, length) == pytest.approx(ratio(length), rel=1e-13) for length in (2, 13, 97))
 
 
 def test_ratios_print_as_python_would_compute_them():
-    assert str(SizeRatio(1.0, 0)) == "1/T"
-    assert str(SizeRatio(2.5, -1)) == "2.5/(T-1)"
-    assert str(SizeRatio(0.25, 1, inverted=True)) == "0.25*(T+1)"
+    assert str(SizeRatio(1.0, Size(1, 0))) == "1/T"
+    assert str(SizeRatio(2.5, Size(1, -1))) == "2.5/(T-1)"
+    assert str(SizeRatio(0.25, Size(1, 1), inverted=True)) == "0.25*(T+1)"
 
 
 STEPS = {

@@ -172,6 +172,38 @@ def test_dropout_draws_for_every_sample_step_and_call():
     assert not any(bool((a == b).all()) for a, b in zip(other, (channels, elements, functional, spikes), strict=True))
 
 
+class DropsShared(nn.Module):
+    """Dropout of what samples share: of a weight, by a function, and of the mean over the batch, by a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.drop, self.lif = nn.Linear(16, 8), nn.Dropout(0.5), snntorch.Leaky(beta=0.8, threshold=0.3)
+
+    def forward(self, x):
+        mem, out = self.lif.reset_mem(), []
+        for xt in x.flatten(2):
+            weight = F.dropout(self.fc.weight, 0.5, self.training)
+            centre = self.drop(xt.mean(0))
+            spk, mem = self.lif(F.linear(xt - centre, weight), mem)
+            out.append((centre + 0 * xt, F.linear(torch.ones_like(xt), weight), spk))
+        return [torch.stack(each) for each in zip(*out, strict=True)]
+
+
+def test_dropout_of_what_samples_share_is_drawn_once_for_all():
+    torch.manual_seed(0)
+    network = DropsShared().train()
+    converted = from_torch(network, (frames(),))
+    check_equivalence(network, converted, (frames(8, 2, seed=3),)).raise_if_failed()
+    x = to_jax(frames(20, 30))
+    centre, sums, spikes = eqx.filter_jit(lambda converted, x, key: converted(x, key=key))(
+        converted, x, jax.random.key(0)
+    )
+    assert spikes.any() and 0.4 < float((centre == 0).mean()) < 0.6
+    for drawn in (centre, sums):
+        assert (drawn == drawn[:, :1]).all()  # every sample has the same
+        assert len(np.unique(drawn[:, 0], axis=0)) == 20  # and every step another one
+
+
 def test_dropout_asks_for_a_key():
     converted = from_torch(Dropped().train(), (frames(),))
     with pytest.raises(ValueError, match=r"pass key=jax\.random\.key"):

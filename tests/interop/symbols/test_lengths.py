@@ -176,7 +176,7 @@ def test_integers_of_a_length():
 
 
 def test_fractions_of_a_length():
-    assert SizeRatio.fit((1 / 6, 1 / 13), (6, 13)) == SizeRatio(1.0, 0)
-    assert SizeRatio.fit((1 / 5, 1 / 12), (6, 13)) == SizeRatio(1.0, -1)
+    assert SizeRatio.fit((1 / 6, 1 / 13), (6, 13)) == SizeRatio(1.0, Size(1, 0))
+    assert SizeRatio.fit((1 / 5, 1 / 12), (6, 13)) == SizeRatio(1.0, Size(1, -1))
     assert SizeRatio.fit((0.6, 1.3), (6, 13))(20) == pytest.approx(2.0)
     assert SizeRatio.fit((0.5, 0.9), (6, 13)) is None

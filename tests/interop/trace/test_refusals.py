@@ -763,60 +763,30 @@ class DiagonalOfAll(Net):
         return cur
 
 
-class SumOverBatch(Net):
+class LoopOverSamples(Net):
+    def forward(self, x):
+        return torch.stack([super(LoopOverSamples, self).forward(x[:, b]) for b in range(x.shape[1])])
+
+
+class FoldedIntoNeuron(Net):
     def current(self, x, t, mem):
-        return self.fc(x[t]) + self.fc(x[t]).sum(0)
+        return self.fc(x[t]).view(-1).softmax(0)
 
-
-class MeanOfAll(Net):
     def finish(self, spikes, x):
-        return torch.stack(spikes).mean()
-
-
-class Reversed(Net):
-    def current(self, x, t, mem):
-        return self.fc(x[t]).flip(0)
-
-
-class Rolled(Net):
-    def current(self, x, t, mem):
-        return torch.roll(self.fc(x[t]), 1)
-
-
-class Picked(Net):
-    def current(self, x, t, mem):
-        return self.fc(x[t]).gather(0, torch.zeros(x.shape[1], 4, dtype=torch.int64))
-
-
-class Selected(Net):
-    def current(self, x, t, mem):
-        return self.fc(x[t]).index_select(0, torch.zeros(x.shape[1], dtype=torch.int64))
-
-
-class SoftmaxOverBatch(Net):
-    def current(self, x, t, mem):
-        return self.fc(x[t]).softmax(0)
-
-
-class SortedBatch(Net):
-    def current(self, x, t, mem):
-        return self.fc(x[t]).sort(dim=0)[0]
-
-
-class PooledOverBatch(Net):
-    def current(self, x, t, mem):
-        return F.max_pool1d(self.fc(x[t]).T[None], 3, 1, 1)[0].T
-
-
-class AttendsToBatch(Net):
-    def current(self, x, t, mem):
-        current = self.fc(x[t])
-        return F.scaled_dot_product_attention(current, current, current)
+        return torch.stack(spikes).view(x.shape)
 
 
 class FoldedOutput(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]).view(-1)
+
     def finish(self, spikes, x):
-        return torch.cat(spikes, 0)
+        return torch.stack(spikes).sum(1)
+
+
+class DropsChannelsOfAll(Net):
+    def current(self, x, t, mem):
+        return self.fc(x[t]) + F.dropout1d((x[t] @ x[t].T)[None], 0.5, True).sum(2).T
 
 
 @pytest.mark.parametrize(
@@ -857,20 +827,13 @@ def test_a_write_into_the_input_converts_and_leaves_it_alone():
 @pytest.mark.parametrize(
     ("kind", "match", "line"),
     [
-        (SumOverBatch, "mixes the samples of a batch", "self.fc(x[t]).sum(0)"),
-        (MeanOfAll, "mixes the samples of a batch", "torch.stack(spikes).mean()"),
-        (Reversed, "mixes the samples of a batch", "self.fc(x[t]).flip(0)"),
-        (Rolled, "mixes the samples of a batch", "torch.roll(self.fc(x[t]), 1)"),
-        (Picked, "works along the batch axis", "self.fc(x[t]).gather(0,"),
-        (Selected, "mixes the samples of a batch", "self.fc(x[t]).index_select(0,"),
-        (SoftmaxOverBatch, "mixes the samples of a batch", "self.fc(x[t]).softmax(0)"),
-        (SortedBatch, "mixes the samples of a batch", "self.fc(x[t]).sort(dim=0)[0]"),
-        (PooledOverBatch, "mixes the samples of a batch", "F.max_pool1d(self.fc(x[t]).T[None], 3, 1, 1)[0].T"),
-        (AttendsToBatch, "mixes the samples of a batch", "F.scaled_dot_product_attention(current, current, current)"),
-        (FoldedOutput, "batch is folded into another axis", ""),
+        (LoopOverSamples, "forward does something else with another batch size", "torch.stack(spikes)"),
+        (FoldedIntoNeuron, "'lif' is given a tensor of shape .4B. whose batch is folded", "self.lif("),
+        (FoldedOutput, "torch.stack is given a tensor of shape .T, 4B. whose batch is folded", ".sum(1)"),
+        (DropsChannelsOfAll, "F.dropout1d drops channels", "F.dropout1d("),
     ],
 )
-def test_what_mixes_samples_is_refused(kind, match, line):
+def test_samples_that_cannot_be_told_apart_are_refused(kind, match, line):
     refused(kind(), RecordingError, match, line=line)
 
 

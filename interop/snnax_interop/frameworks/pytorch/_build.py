@@ -10,7 +10,7 @@ from torch import nn
 from snnax import snn
 
 from ...converters.context import ConversionContext
-from ...nodes.dropout import FeatureDropout
+from ...nodes.dropout import FeatureDropout, SharedDropout
 from ...nodes.wrappers import ChannelsSecond
 from ...ops import conv_padding
 
@@ -178,7 +178,11 @@ def build_dropout(module: Any, context: ConversionContext) -> Any:
             "training", True, allowed="evaluation mode, or inputs whose first axis is the batch",
             advice="Call module.eval() before converting",
         )  # fmt: skip
-    return eqx.nn.Dropout(module.p) if kind is nn.Dropout else FeatureDropout(module.p)
+    if kind is not nn.Dropout:
+        return FeatureDropout(module.p)
+    dropout = eqx.nn.Dropout(module.p)
+    is_shared = context.axis_name is not None and context.batch_axis is None and not context.folded
+    return SharedDropout(dropout) if is_shared else dropout
 
 
 def _build_norm(op: str, *names: str) -> Callable[[Any, ConversionContext], Any]:
