@@ -81,7 +81,7 @@ class Folding:
             before, leading = self.before(maker.reads[0]), self.leading(value)
             return None if before is None else tuple(a // b for a, b in zip(before, leading, strict=True))
         if maker.op in ("repeat", "tile") and maker.reads[0].batch_axis is not None:
-            return tuple(value.shape[value.batched_axes[0]](length) for length in self.lengths)
+            return tuple(_batched_sizes(value)[0](length) for length in self.lengths)
         if maker.op == "cat":
             return self._joined(maker)
         return self._of_same(value, maker.reads)
