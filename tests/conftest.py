@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays; JAX makes many objects, and few of them are garbage that only a collector finds."""
+    """What is imported by now stays; JAX makes many objects, of which few are garbage that only a collector finds."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
