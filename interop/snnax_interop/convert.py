@@ -259,7 +259,7 @@ def sized_programs(example: Example, run: Run) -> Iterator[SizedProgram | Refusa
             return
     progress.step("trace another length")
     length, why = other_length(example.record, run, example.inputs)
-    yield from _sized(example, run, length, why)
+    yield from _sized(example, run, length, why, _at_any_length)
 
 
 def on_few_steps(few: FewSteps) -> list[SizedProgram]:
@@ -267,19 +267,21 @@ def on_few_steps(few: FewSteps) -> list[SizedProgram]:
 
     **Raises:** `RecordingError` where all steps will show more.
     """
-    sized = list(_sized(few.example, few.run, few.length, ""))
+    sized = list(_sized(few.example, few.run, few.length, "", _unified))
     found = [each for each in sized if isinstance(each, SizedProgram) and each.length is not None]
     if len(found) < len(sized) or not all(few.hold_beyond(each.program) for each in found):
         raise RecordingError("the first steps of the example do not show what all of them do")
     return [dataclasses.replace(each, compared=few.compared(each.program)) for each in found]
 
 
-def _sized(example: Example, run: Run, length: OtherLength | None, why: str) -> Iterator[SizedProgram | Refusal]:
+def _sized(
+    example: Example, run: Run, length: OtherLength | None, why: str, at_any_length: Callable[..., Program]
+) -> Iterator[SizedProgram | Refusal]:
     axes = direct_time_axes(run) | ({} if length is None else length.axes)
     progress.step("trace another batch size")
     for batch in other_batches(example.record, run, example.inputs, axes):
         notes = [note for note in (batch.note, why, *_continuing(run.tape, example)) if note]
-        yield attempt(_rewritten, example, run, batch, length, notes)
+        yield attempt(_rewritten, example, run, batch, length, notes, at_any_length)
 
 
 def _continuing(tape: Tape, example: Example) -> list[str]:
@@ -293,12 +295,17 @@ def _continuing(tape: Tape, example: Example) -> list[str]:
 
 
 def _rewritten(
-    example: Example, run: Run, batch: OtherBatch, length: OtherLength | None, notes: list[str]
+    example: Example,
+    run: Run,
+    batch: OtherBatch,
+    length: OtherLength | None,
+    notes: list[str],
+    at_any_length: Callable[..., Program],
 ) -> SizedProgram:
     """Unify the sizes of all runs, at any length or else at that of the example, and go through all rewrites."""
     passes: dict[str, Program | Refusal] = {}
     progress.step("unify sizes")
-    program = passes["unify sizes"] = attempt(_unified, example, run, batch, length)
+    program = passes["unify sizes"] = attempt(at_any_length, example, run, batch, length)
     if isinstance(program, Refusal):
         if not isinstance(program.error, LengthError):
             raise program.error
@@ -308,6 +315,20 @@ def _rewritten(
         progress.step(name)
         program = passes[name] = rewrite(program)
     return SizedProgram(example, run.tape, passes, batch, length, tuple(notes), example)
+
+
+def _at_any_length(example: Example, run: Run, batch: OtherBatch, length: OtherLength | None) -> Program:
+    """The program of two lengths, if the module computes the same at a third one."""
+    program = _unified(example, run, batch, length)
+    if length is not None and not length.whole and example.call is None:
+        third = length.third(example.inputs)
+        if not example.is_computed_by(program, third, or_raises=True):
+            (number, axis), *_ = length.axes.items()
+            raise LengthError(
+                f"what forward does at the lengths {length.sizes[0]} and {length.sizes[1]} does not tell what it does "
+                f"at {third[number].shape[axis]}. Allowed: the same at any length, and numbers that follow from it"
+            )
+    return program
 
 
 def _unified(example: Example, run: Run, batch: OtherBatch, length: OtherLength | None) -> Program:

@@ -35,6 +35,12 @@ def full(size, fill_value, dtype=None) -> Array:
     return typed(jnp.full(tuple(size), fill_value, float_type() if isinstance(fill_value, float) else None), dtype)
 
 
+@op("tensor", axes="constant")
+def tensor(data, dtype=None) -> Array:
+    is_float = any(isinstance(each, float) for each in jax.tree.leaves(data))
+    return typed(jnp.asarray(jax.lax.stop_gradient(data), float_type() if is_float else None), dtype)
+
+
 @op("new_full", axes="constant")
 def new_full(input, size, fill_value, dtype=None) -> Array:
     return typed(jnp.full(tuple(size), fill_value, input.dtype), dtype)

@@ -11,7 +11,7 @@ from ..ir.regions import Call, Carried, Invariant, Loop, Operand, Scanned, Value
 from ..ir.sizes import Size
 from ..loops import body as rolled
 from ..loops.body import BodyValue, is_same
-from ..ops import bind
+from ..ops import OPS, bind
 from ..trace.tape import Ref
 from .arguments import AbstractScope, unified_call
 from .entries import CallInRuns
@@ -136,9 +136,8 @@ class LoopDraft(AbstractScope):
         tensors = [[tape.tensors[ref.index] for ref in row] for tape, row in zip(tapes, rows, strict=True)]
         ref, other = rows[0][-1], rows[1][-1]
         if all(map(is_same, tensors)):
-            if not surroundings.is_constant(ref, other):
-                raise LengthError(f"a constant of the loop is another one at another length\n  {self.line(value)}")
-            return self.live_in(surroundings.value(ref, other))
+            known = surroundings.is_constant(ref, other)
+            return self.live_in(surroundings.value(ref, other)) if known else self.computed(value)
         if not all(bool((tensor == tensor.ravel()[0]).all()) for row in tensors for tensor in row):
             raise RecordingError(
                 f"a constant changes from step to step\n  {self.line(value)}\n"
@@ -153,6 +152,19 @@ class LoopDraft(AbstractScope):
         op, arguments = bind(torch.full, args, options)
         self.calls.append(Call(op, torch.full, args, options, arguments, (result,), line=self.line(value)))
         return result
+
+    def computed(self, value: BodyValue) -> Value:
+        """A constant that follows from the length or the batch size: made in every step, as the last one makes it."""
+        entries = self.entries(value.position)
+        if entries.op not in OPS:
+            raise LengthError(
+                "a constant of the loop is another one at another length, or for another batch size\n"
+                f"  {entries.given.line}"
+            )
+        call = unified_call(self.surroundings, entries, _OfConstants(self))
+        self.calls.append(call)
+        self.made |= {BodyValue(value.position, item, False): each for item, each in enumerate(call.results)}
+        return call.results[value.item]
 
     def read(self, position: int) -> Value:
         """A time step of a sequence."""
@@ -265,3 +277,21 @@ class LoopDraft(AbstractScope):
 
     def state(self, given: Any, other: Any) -> Value | None:
         return None if given is None or other is None else self.operand(given, other)
+
+
+class _OfConstants(AbstractScope):
+    """The calls of a time step that depend on no input: their arguments are other constants."""
+
+    def __init__(self, draft: LoopDraft):
+        self.draft = draft
+        self.number = draft.number
+
+    def argument(self, place: int, ref: Ref, other: Ref) -> Value:
+        del place
+        found = self.draft.surroundings.runs.given.at_steps.get(ref.index)
+        if found is not None and found.loop == self.number:
+            return self.draft.value(found.value)
+        return self.live_in(self.draft.surroundings.value(ref, other))
+
+    def live_in(self, value: Value) -> Value:
+        return self.draft.live_in(value)

@@ -34,6 +34,11 @@ class OtherLength:
     rounds: bool = False
     whole: bool = False
 
+    def third(self, inputs: Inputs) -> Inputs:
+        """The inputs with a length that is neither of the two."""
+        more = 1 if self.sizes[1] != self.sizes[0] + 1 else 2
+        return changed_along(inputs, self.axes, lambda x, axis: _longer(x, axis, more))
+
 
 @dataclasses.dataclass(frozen=True)
 class OtherBatch:

@@ -92,30 +92,26 @@ class Surroundings:
 
     def is_of_sample(self, ref: Ref) -> bool:
         """Whether a constant is the same for every sample of a batch of another size."""
-        first, other = self.given.tensors[ref.index], self.other_batch.tensors[ref.index]
-        return self.of_sample(first, self.other_batch.shape(ref)).equal(
-            self.of_sample(other, self.given.shape(ref))
-        ) if first.ndim == other.ndim else False  # fmt: skip
-
-    @staticmethod
-    def of_sample(tensor: torch.Tensor, other: tuple[int, ...]) -> torch.Tensor:
-        """The first entry along the axes that another run has otherwise."""
-        for axis, size in enumerate(other):
-            tensor = tensor if tensor.shape[axis] == size else tensor.narrow(axis, 0, 1)
-        return tensor.detach()
+        first, other = self.given.tensors[ref.index].detach(), self.other_batch.tensors[ref.index].detach()
+        if first.ndim != other.ndim:
+            return False
+        sample = first
+        for axis, size in enumerate(other.shape):
+            sample = sample if sample.shape[axis] == size else sample.narrow(axis, 0, 1)
+        return all(bool(((each == sample) | (each.isnan() & sample.isnan())).all()) for each in (first, other))
 
     def constant(self, ref: Ref, other: Ref, name: str) -> Value:
         value = self.new(ref, other, name)
         tensor = self.given.tensors[ref.index].detach()
         if not is_same([tensor, self.other_length.tensors[other.index]]):
             raise LengthError("a tensor that forward does not compute has other values at another length")
+        if not self.is_of_sample(ref):
+            raise RecordingError(
+                f"a constant {tuple(tensor.shape)} has another value for each sample of the batch, or for another "
+                "batch size. Allowed: constants without batch axis, or equal along it. Pass it as an input"
+            )
         axis = value.batch_axis
         if axis is not None:
-            if not bool((tensor == tensor.narrow(axis, 0, 1)).all()):
-                raise RecordingError(
-                    f"a constant {tuple(tensor.shape)} has another value for each sample of the batch. "
-                    "Allowed: constants without batch axis, or equal along it. Pass it as an input"
-                )
             tensor = tensor.narrow(axis, 0, 1)
         self.constants[value] = Constant(tensor, ref.index)
         return value

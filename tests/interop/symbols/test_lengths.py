@@ -27,16 +27,18 @@ def compared_here():
 class Net(nn.Module):
     """Records its spikes over `steps`, and returns what `finish` makes of them."""
 
-    def __init__(self, finish=torch.stack, steps=lambda length: range(length), change=lambda x: x):
+    def __init__(
+        self, finish=torch.stack, steps=lambda length: range(length), change=lambda x: x, each=lambda x, t: x[t]
+    ):
         super().__init__()
         self.fc = nn.Linear(5, 6)
         self.lif = snntorch.Leaky(beta=0.9, threshold=0.5)
-        self.finish, self.steps, self.change = finish, steps, change
+        self.finish, self.steps, self.change, self.each = finish, steps, change, each
 
     def forward(self, x):
         x, mem, record = self.change(x), self.lif.reset_mem(), []
         for t in self.steps(x.shape[0]):
-            spk, mem = self.lif(self.fc(x[t]), mem)
+            spk, mem = self.lif(self.fc(self.each(x, t)), mem)
             record.append(spk)
         return self.finish(record)
 
@@ -57,6 +59,10 @@ ANY = {
     "sum of a list": {"finish": lambda record: sum(record) / len(record)},
     "every other step": {"steps": lambda length: range(0, length, 2)},
     "backwards": {"steps": lambda length: reversed(range(length))},
+    "a mean by hand": {"change": lambda x: x * torch.tensor(8.0 / x.shape[0])},
+    "constants of a step": {
+        "each": lambda x, t: x[t] * torch.arange(len(x)).float().mean() * torch.tensor(1 / len(x)) + torch.eye(5)[t % 1]
+    },
     "shorter input": {"change": lambda x: x[1:]},
     "differences": {"change": lambda x: (x[1:] - x[:-1]) * 3},
     "weights": {
@@ -88,6 +94,15 @@ ONE = {
     "half of it": ({"finish": lambda record: torch.stack(record).sum(0) * (len(record) // 2)}, 6),
     "a fraction to skip": ({"finish": lambda record: torch.stack(record)[int(0.2 * len(record)) :].mean(0)}, 7),
     "a logarithm": ({"finish": lambda record: torch.stack(record) * int(math.log2(len(record)))}, 6),
+    # What two lengths would explain.
+    "a number of this length": ({"change": lambda x: x * (1.0 if len(x) == 6 else 2.0)}, 6),
+    "a number of this length, of many steps": ({"change": lambda x: x * (1.0 if len(x) == 12 else 2.0)}, 12),
+    "a share of this length": (
+        {"finish": lambda record: sum(record) * (0.5 if len(record) == 6 else 1 / len(record))},
+        5,
+    ),
+    "a step of this length": ({"finish": lambda record: record[2 if len(record) == 6 else -1]}, 6),
+    "a start of this length": ({"change": lambda x: x[2:] if len(x) == 7 else x}, 7),
     "the last ten": ({"finish": lambda record: torch.stack(record[-10:])}, 5),
 }
 

@@ -185,6 +185,25 @@ class LayersAlongTheBatch(nn.Module):
         return torch.stack(out)
 
 
+class NumberedSamples(nn.Module):
+    """Samples by their number in the batch: each has its own offset, and one of its time steps is picked."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 5)
+        self.lif = snntorch.Leaky(beta=0.9)
+
+    def forward(self, x, lengths):
+        number = torch.arange(x.size(1))
+        x = x + 0.2 * number[:, None]
+        mem, out = self.lif.reset_mem(), []
+        for t in range(x.size(0)):
+            first = x[t][torch.arange(x.size(1)), 0] * torch.tensor(1 / x.size(1))
+            spk, mem = self.lif(self.fc(x[t]) + first[:, None], mem)
+            out.append(mem)
+        return torch.stack(out)[lengths, number], spk
+
+
 class MeetingInOneStep(nn.Module):
     """One call is one time step; the batch is centred in it."""
 
@@ -209,5 +228,6 @@ CASES = {
     "views in the wrong order": Case(WrongViews, *LONG),
     "batch mean between loops": Case(MeetingBetweenLoops, *LONG, scale=15.0),
     "layers along the batch": Case(LayersAlongTheBatch, *LONG),
+    "numbered samples": Case(NumberedSamples, ((6, 3, 4), (3,)), ((6, 2, 4), (2,)), ((8, 3, 4), (3,)), integers=(0, 5)),
     "batch mean in one step": Case(MeetingInOneStep, *LONG, loop="outside"),
 }
