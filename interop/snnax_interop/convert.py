@@ -47,7 +47,7 @@ from .verify.float64 import record_double
 from .verify.on_example import holds_for_all_samples, verify
 
 
-T = TypeVar("T")
+Candidate = TypeVar("Candidate")
 LoopPlace = Literal["inside", "outside", "auto"]
 Passes = Mapping[str, Program | Refusal]
 
@@ -137,7 +137,7 @@ def _each_lowered(example: Example, run: Run, refusals: list[Refusal]) -> Iterat
             yield found, sized.compared
 
 
-def mixing_last(candidates: Iterable[T], is_mixing: Callable[[T], bool]) -> Iterator[T]:
+def mixing_last(candidates: Iterable[Candidate], is_mixing: Callable[[Candidate], bool]) -> Iterator[Candidate]:
     """What mixes samples comes behind what does not: where both are possible, samples are along the other axis."""
     mixing = []
     for each in candidates:

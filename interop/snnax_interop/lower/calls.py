@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import inspect
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from snnax import snn
@@ -18,6 +19,7 @@ from ..nodes.dropout import DRAWING, SharedDropout, dropout_layer
 from ..nodes.wrappers import ChannelsSecond
 from ..ops import ELEMENTWISE, OPS
 from .arguments import ArgumentLowering, BatchArguments, Scope
+from .draft import GraphDraft
 from .layers import Layers
 
 
@@ -162,20 +164,17 @@ class CallLowering:
         """Add a call of all samples at once."""
         draft = scope.draft
         node = dataclasses.replace(_without_batch_axes(call, node), detached=call.no_grad)
-        made = draft.node(name, node, sources)
-        for item, value in enumerate(call.results):
-            draft.make_whole(
-                value, made if call.is_single else draft.node(f"{made}.{item}", call_of("item", item), [made])
-            )
+        for value, made in self._outs(call, draft, draft.node(name, node, sources)):
+            draft.make_whole(value, made)
 
     def _hand_out(self, call: Call, scope: Scope, name: str) -> None:
-        """Note where the results of a call are found: in its node, or each in an item of it."""
-        draft = scope.draft
-        if call.is_single:
-            draft.made[call.results[0]] = name
-        else:
-            for item, value in enumerate(call.results):
-                draft.made[value] = draft.node(f"{name}.{item}", call_of("item", item), [name])
+        """Note where the results of a call are found."""
+        scope.draft.made.update(self._outs(call, scope.draft, name))
+
+    def _outs(self, call: Call, draft: GraphDraft, name: str) -> Iterator[tuple[Value, str]]:
+        """The results of a call with their places: in its node, or each in an item of it."""
+        for item, value in enumerate(call.results):
+            yield value, name if call.is_single else draft.node(f"{name}.{item}", call_of("item", item), [name])
 
 
 def _without_batch_axes(call: Call, node: nodes.Call) -> nodes.Call:
