@@ -5,7 +5,6 @@ import itertools
 import os
 import pathlib
 import shutil
-import tempfile
 
 import hypothesis
 import jax
@@ -24,15 +23,22 @@ FAST_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codege
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST_TO_COMPILE}"
 
 COMPILED_PROGRAMS = pytest.StashKey[str]()
+LARGEST_CACHE = 2_000_000_000  # bytes
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What one process of a run has compiled, all load: workers are told the folder by the process that starts them."""
+    """What one process of a run has compiled, all load, and so do later runs: a third of the time of a whole one.
+
+    Workers are told the folder by the process that starts them. It is emptied when it has grown large.
+    """
     if hasattr(config, "workerinput"):
         folder = config.workerinput["compiled_programs"]  # pyright: ignore[reportAttributeAccessIssue]
     else:
-        folder = config.stash[COMPILED_PROGRAMS] = tempfile.mkdtemp(prefix="snnax-tests-")
-        config.add_cleanup(lambda: shutil.rmtree(folder))
+        cache = config.cache
+        assert cache is not None, "pytest's own plugin `cacheprovider` is off"
+        if sum(file.stat().st_size for file in cache.mkdir("compiled").iterdir()) > LARGEST_CACHE:
+            shutil.rmtree(cache.mkdir("compiled"))
+        folder = config.stash[COMPILED_PROGRAMS] = str(cache.mkdir("compiled"))
     for name, value in {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0.0}.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)  # for the processes that tests start

@@ -73,9 +73,15 @@ def test_what_is_compiled_is_kept_for_other_processes():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "two workers"])
-def test_workers_share_a_folder_that_is_gone_after_the_run(pytester, monkeypatch, options):
-    pytester.makeconftest("from tests.conftest import pytest_configure, pytest_configure_node")
+@pytest.mark.parametrize(
+    ("options", "runs"), [((), [[40, 40], [80, 80], [40, 40]]), (("-n", "2"), [[40, 40]])], ids=["alone", "two workers"]
+)
+def test_workers_and_later_runs_share_a_folder_that_is_emptied_when_it_is_large(pytester, monkeypatch, options, runs):
+    pytester.makeconftest("""
+        import tests.conftest
+        from tests.conftest import pytest_configure, pytest_configure_node
+        tests.conftest.LARGEST_CACHE = 100
+    """)
     pytester.makepyfile("""
         import os
         import pathlib
@@ -86,12 +92,14 @@ def test_workers_share_a_folder_that_is_gone_after_the_run(pytester, monkeypatch
         @pytest.mark.parametrize("number", range(2))
         def test_folder(number):
             folder = jax.config.jax_compilation_cache_dir
-            assert pathlib.Path(folder).is_dir()
+            kept = pathlib.Path(folder) / f"kept-{number}"
+            kept.write_bytes((kept.read_bytes() if kept.exists() else b"") + b"." * 40)
             pathlib.Path(f"ran-{number}").write_text(f"{folder} {os.getpid()}")
             time.sleep(0.5)
     """)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    pytester.runpytest_subprocess(*options).assert_outcomes(passed=2)
-    folders, processes = zip(*(path.read_text().split() for path in pytester.path.glob("ran-*")), strict=True)
-    assert len(set(folders)) == 1 and len(set(processes)) == (2 if options else 1)
-    assert not pathlib.Path(folders[0]).exists()
+    for sizes in runs:
+        pytester.runpytest_subprocess(*options).assert_outcomes(passed=2)
+        folders, processes = zip(*(path.read_text().split() for path in pytester.path.glob("ran-*")), strict=True)
+        assert len(set(folders)) == 1 and len(set(processes)) == (2 if options else 1)
+        assert [path.stat().st_size for path in pathlib.Path(folders[0]).glob("kept-*")] == sizes
