@@ -1,5 +1,6 @@
 """How a model runs over time."""
 
+from ._errors import NodeError as NodeError
 from ._layerwise import (
     checkpointed as checkpointed,
     layerwise as layerwise,
@@ -12,6 +13,7 @@ from ._nodes import (
     AbstractLayer as AbstractLayer,
     AbstractLinearLayer as AbstractLinearLayer,
     AbstractSequenceLayer as AbstractSequenceLayer,
+    add as add,
 )
 from ._recurrence import linear_recurrence as linear_recurrence
 from ._sequence import (

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ._chunked import scan_chunks
+from ._errors import of_node
 from ._nodes import (
     AbstractContainer,
     AbstractFunction,
@@ -27,16 +28,19 @@ from ._nodes import (
     call_stateless,
 )
 from ._sequence import (
+    Carry,
     Repeat,
     as_sequence,
     as_sequences,
     input_sequences,
     keep,
+    last_counting,
+    repeated,
     step_keys,
     step_mask,
     zeroed,
 )
-from ._step import apply, node_outputs, remember
+from ._step import advance, field_of, node_outputs, packed, remember, unpacked
 from ._wiring import Previous, Source, State, origin
 
 
@@ -105,15 +109,15 @@ def checkpointed(
     varying = {name: x for name, x in inputs.items() if name not in constant}
     mask = step_mask(mask, num_steps)
 
-    def run(states, pieces, steps):
+    def run(carry, pieces, steps):
         inputs, keys, mask = pieces
         inputs = inputs | {name: Repeat(value, steps) for name, value in constant.items()}
-        states, outs = _run(model, states, inputs, keys, Plan(steps, mask, methods or {}))
-        return states, as_sequences(outs)
+        carry, outs = _run(model, carry, inputs, keys, Plan(steps, mask, methods or {}))
+        return carry, as_sequences(outs)
 
-    pieces = zeroed(mask, varying), step_keys(key, num_steps), mask
-    states, outs = scan_chunks(run, states, pieces, num_steps, chunk)
-    return states, zeroed(mask, outs)
+    pieces = *repeated(mask, varying, step_keys(key, num_steps)), mask
+    carry, outs = scan_chunks(run, Carry.first(states, mask), pieces, num_steps, chunk)
+    return carry.states, zeroed(mask, outs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,11 +144,10 @@ def run_layerwise(model, states, xs, key, mask, methods, default: Method) -> tup
     _check_methods(model, methods)
     inputs, num_steps = input_sequences(xs, model.wiring.inputs)
     mask = step_mask(mask, num_steps)
-    if mask is not None:
-        inputs = {name: x if isinstance(x, Repeat) else zeroed(mask, x) for name, x in inputs.items()}
+    inputs, keys = repeated(mask, inputs, step_keys(key, num_steps))
     plan = Plan(num_steps, mask, methods or {}, default)
-    states, outs = _run(model, states, inputs, step_keys(key, num_steps), plan)
-    return states, zeroed(mask, as_sequences(outs))
+    carry, outs = _run(model, Carry.first(states, mask), inputs, keys, plan)
+    return carry.states, zeroed(mask, as_sequences(outs))
 
 
 def walk(model: AbstractContainer, path: str = "") -> list[tuple[str, Any]]:
@@ -178,12 +181,14 @@ def _needs_whole_sequence(node: Any) -> bool:
     return isinstance(node, AbstractSequenceLayer) and node.needs_whole_sequence
 
 
-def _run(model: AbstractContainer, states: Any, inputs: dict[str, Any], keys: Any, plan: Plan) -> tuple[Any, list[Any]]:
+def _run(
+    model: AbstractContainer, carry: Carry, inputs: dict[str, Any], keys: Any, plan: Plan
+) -> tuple[Carry, list[Any]]:
     """A container over a whole sequence: the states after it, and the output sequences as `node_outputs` lists them."""
-    run = _Run(model, model.unpack_states(states), inputs, keys, plan)
+    run = _Run(model, unpacked(model, carry, plan.mask), inputs, keys, plan)
     for component in model.wiring.components:
         run.compute(component)
-    return model.pack_states(run.final_states()), node_outputs(model.wiring, run.sequences, run.read)
+    return packed(model, run.final_states(), plan.mask), node_outputs(model.wiring, run.sequences, run.read)
 
 
 class _Run:
@@ -194,12 +199,12 @@ class _Run:
     that are read over time. `after` has the states after the last step, by node and by delayed edge.
     """
 
-    def __init__(self, model: AbstractContainer, before: dict[str, Any], inputs: dict[str, Any], keys: Any, plan: Plan):
+    def __init__(self, model: AbstractContainer, before: dict[Any, Carry], inputs: Any, keys: Any, plan: Plan):
         self.wiring, self.nodes = model.wiring, model.named_nodes
         self.sources = dict(model.wiring.sources)
         self.before, self.keys, self.plan = before, keys, plan
         self.sequences: dict[Source, Any] = {**inputs}
-        self.after: dict[str, Any] = {}
+        self.after: dict[Any, Carry] = {}
 
     def compute(self, component: tuple[str, ...]) -> None:
         """Compute the nodes of one component: together step by step if they are a cycle, else the one that it is."""
@@ -207,8 +212,8 @@ class _Run:
         if len(component) > 1:
             self._scan(component)
             return
-        with jax.named_scope(name):
-            node = self.nodes[name]
+        node = self.nodes[name]
+        with jax.named_scope(name), of_node(name, node):
             if self.wiring.is_cycle(component):
                 self._scan(component)
             elif isinstance(node, AbstractLayer):
@@ -219,17 +224,17 @@ class _Run:
                 args = tuple(map(self.read, self.sources[name]))
                 self.sequences[name] = _map_over_time(node, args, self._keys_of(name), self.plan.num_steps)
 
-    def final_states(self) -> dict[str, Any]:
+    def final_states(self) -> dict[Any, Carry]:
         """The states after the last step, also of the delayed edges that are in no cycle."""
         for edge in self.wiring.previous:
-            if str(edge) not in self.after:
-                self.after[str(edge)] = _last(self.before[str(edge)], self.read(edge.source), self.plan.mask)
+            if edge.key not in self.after:
+                self.after[edge.key] = _after(self.before[edge.key], self.read(edge.source), self.plan.mask)
         return self.after
 
     def read(self, source: Source) -> Any:
         """A source as a sequence."""
         if isinstance(source, Previous):
-            return _shifted(self.before[str(source)], self.read(source.source), self.plan.mask)
+            return _shifted(self.before[source.key], self.read(source.source), self.plan.mask)
         return self.sequences[source]
 
     def _read_sum(self, name: str) -> Any:
@@ -244,14 +249,15 @@ class _Run:
         method, fields = self.plan.method(name, layer), self.wiring.fields[name]
         if method == "parallel":
             assert isinstance(layer, AbstractLinearLayer)
-            states, outs = layer.apply_parallel(self.before[name], as_sequence(self._read_sum(name)))
-            self.after[name], self.sequences[name] = _last(self.before[name], states, None), outs
-            self.sequences.update({State(name, field): getattr(states, field) for field in fields})
+            states, outs = layer.apply_parallel(self.before[name].states, as_sequence(self._read_sum(name)))
+            self.after[name], self.sequences[name] = _after(self.before[name], states, None), outs
+            self.sequences.update({State(name, field): field_of(states, State(name, field)) for field in fields})
         elif isinstance(layer, AbstractSequenceLayer) and not fields and method == "sequential":
             xs, keys = as_sequence(self._read_sum(name)), self._keys_of(name)
-            self.after[name], self.sequences[name] = layer.apply_sequence(
-                self.before[name], xs, keys=keys, mask=self.plan.mask
+            state, self.sequences[name] = layer.apply_sequence(
+                self.before[name].states, xs, keys=keys, mask=self.plan.mask
             )
+            self.after[name] = Carry.first(state, self.plan.mask)
         else:
             # A layer with state is a cycle of one node: it reads its own past.
             self._scan((name,))
@@ -270,20 +276,23 @@ class _Run:
         read = dict.fromkeys(source for sources in reads.values() for source in sources)
         outside = {source: self.read(source) for source in read if origin(source) not in members}
         varying = {source: value for source, value in outside.items() if not isinstance(value, Repeat)}
+        delayed = tuple(edge for edge in self.wiring.previous if edge in read and origin(edge) in members)
+        carry: dict[Any, Carry] = {name: self.before.get(name, Carry(None)) for name in reads}
+        carry |= {edge.key: self.before[edge.key] for edge in delayed}
         cycle = _Cycle(
             nodes={name: self.nodes[name] for name in reads},
             reads=reads,
-            delayed=tuple(edge for edge in self.wiring.previous if edge in read and origin(edge) in members),
+            delayed=delayed,
             fields={name: self.wiring.fields[name] for name in reads},
             constant={source: value.value for source, value in outside.items() if isinstance(value, Repeat)},
             varying=tuple(varying),
+            keys=tuple(carry),
         )
-        carry = {name: self.before.get(name) for name in reads}
-        carry |= {str(edge): self.before[str(edge)] for edge in cycle.delayed}
+
         sequences = tuple(varying.values()), {name: self._keys_of(name) for name in component}, self.plan.mask
         checkpointed = any(self.plan.method(name, node) == "checkpointed" for name, node in cycle.nodes.items())
-        final, found = cycle.scan(carry, sequences, self.plan.num_steps, checkpointed)
-        self.after.update(final)
+        final, found = cycle.scan(tuple(carry.values()), sequences, self.plan.num_steps, checkpointed)
+        self.after.update(zip(carry, final, strict=True))
         self.sequences.update(zip(cycle.found, found, strict=True))
 
 
@@ -293,7 +302,7 @@ class _Cycle:
 
     **Arguments:** `nodes`: in execution order; `reads`: the sources of each; `delayed`: the sources among them that
     are one step late within the cycle; `fields`: the state fields that are read of each. Sources from outside are
-    `constant`, with their values, or `varying`: these come with each step.
+    `constant`, with their values, or `varying`: these come with each step. `keys`: what the states of a carry are of.
     """
 
     nodes: Mapping[str, Any]
@@ -302,35 +311,40 @@ class _Cycle:
     fields: Mapping[str, tuple[str, ...]]
     constant: Mapping[Source, Any]
     varying: tuple[Source, ...]
+    keys: tuple[Any, ...]
 
     @property
     def found(self) -> tuple[Source, ...]:
         """What a step finds: the outputs of all nodes, and their fields that are read."""
         return (*self.nodes, *(State(name, field) for name in self.nodes for field in self.fields[name]))
 
-    def scan(self, carry: dict[str, Any], sequences: Any, num_steps: int, checkpointed: bool) -> tuple[Any, Any]:
+    def scan(self, carry: Any, sequences: Any, num_steps: int, checkpointed: bool) -> tuple[Any, Any]:
         """All time steps: the states after the last one, and what `found` lists as sequences."""
         if not checkpointed:
             return jax.lax.scan(self.step, carry, sequences, length=num_steps)
         chunk = lambda carry, piece, steps: jax.lax.scan(self.step, carry, piece, length=steps)  # noqa: E731
         return scan_chunks(chunk, carry, sequences, num_steps, None)
 
-    def step(self, carry: dict[str, Any], inputs: Any) -> tuple[dict[str, Any], tuple[Any, ...]]:
-        """One time step: states by node and delayed edge -> these after it, and what `found` lists."""
+    def step(self, carries: tuple[Carry, ...], inputs: Any) -> tuple[tuple[Carry, ...], tuple[Any, ...]]:
+        """One time step: the states of nodes and delayed edges -> these after it, and what `found` lists."""
         varying, keys, counts = inputs
+        carry = dict(zip(self.keys, carries, strict=True))
         now = {**self.constant, **dict(zip(self.varying, varying, strict=True))}
-        now |= {edge: carry[str(edge)] for edge in self.delayed}
-        new: dict[str, Any] = {}
+        now |= {edge: carry[edge.key].start(counts) for edge in self.delayed}
+        new: dict[Any, Carry] = {}
         for name, node in self.nodes.items():
-            args = tuple(now[source] for source in self.reads[name])
             # The loop of a node alone has its name already.
-            with jax.named_scope(name) if len(self.nodes) > 1 else contextlib.nullcontext():
-                new[name], now[name] = apply(node, carry[name], args, keys[name], counts)
-            now |= {State(name, field): getattr(new[name], field) for field in self.fields[name]}
+            alone = len(self.nodes) == 1
+            scope = contextlib.nullcontext() if alone else jax.named_scope(name)
+            with scope, contextlib.nullcontext() if alone else of_node(name, node):
+                args = tuple(now[source] for source in self.reads[name])
+                new[name], now[name] = advance(node, carry[name], args, keys[name], counts)
+            read = [State(name, field) for field in self.fields[name]]
+            now |= {source: field_of(new[name].states, source) for source in read}
         for edge in self.delayed:
-            late = carry[str(edge)]
-            new[str(edge)] = keep(counts, remember(late, now[edge.source]), late)
-        return new, tuple(now[source] for source in self.found)
+            late = carry[edge.key]
+            new[edge.key] = late.after(counts, remember(late.states, now[edge.source]))
+        return tuple(new[key] for key in self.keys), tuple(now[source] for source in self.found)
 
 
 def _map_over_time(node: Any, args: tuple[Any, ...], keys: Any, num_steps: int) -> Any:
@@ -353,26 +367,33 @@ def _is_deterministic(node: Any) -> bool:
     return isinstance(node, known) or not isinstance(node, eqx.Module)
 
 
-def _shifted(first: Any, sequence: Any, mask: Array | None) -> Any:
+def _shifted(before: Carry, sequence: Any, mask: Array | None) -> Any:
     """A sequence one time step late, in the dtype of the state that comes first."""
-    sequence = remember(first, as_sequence(sequence))
-    late = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b])[: b.shape[0]], first, sequence)
+    sequence = remember(before.states, as_sequence(sequence))
     if mask is None:
-        return late
-    # What comes late is the last step that counts; 0 stands for the state that comes first.
-    steps = jnp.arange(1, mask.shape[0] + 1)
-    last = jnp.concatenate([jnp.zeros(1, steps.dtype), jax.lax.cummax(jnp.where(mask, steps, 0))])[:-1]
-    return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b])[last], first, sequence)
+        return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b])[: b.shape[0]], before.states, sequence)
+    # By step, where its value is below: 0 and 1 are those that come in, 0 for steps that repeat one of an earlier call.
+    counted = jax.lax.cummax(jnp.where(mask, jnp.arange(mask.shape[0]), -1))
+    late = 2 + jnp.concatenate([jnp.full(1, -1), counted])[:-1]
+    place = jnp.where(counted < 0, 0, late[counted])
+    return jax.tree.map(
+        lambda a, b, c: jnp.concatenate([a[None], b[None], c])[place], before.earlier, before.states, sequence
+    )
 
 
-def _last(first: Any, sequence: Any, mask: Array | None) -> Any:
-    if isinstance(sequence, Repeat):
-        last = remember(first, sequence.value) if sequence.num_steps else first
-        return last if mask is None else keep(mask.any(), last, first)
-    if mask is not None and mask.shape[0]:
-        position = mask.shape[0] - 1 - jnp.argmax(mask[::-1])
-        return keep(mask.any(), remember(first, jax.tree.map(lambda x: x[position], sequence)), first)
-    return remember(first, jax.tree.map(lambda a, b: b[-1] if b.shape[0] else a, first, sequence))
+def _after(before: Carry, sequence: Any, mask: Array | None) -> Carry:
+    """What of a sequence of states is left after the last step."""
+    if isinstance(sequence, Repeat) and mask is None:
+        return Carry(remember(before.states, sequence.value) if sequence.num_steps else before.states)
+    late = None if mask is None else _shifted(before, sequence, mask)
+    sequence = remember(before.states, as_sequence(sequence))
+    if mask is None:
+        return Carry(jax.tree.map(lambda a, b: b[-1] if b.shape[0] else a, before.states, sequence))
+    if mask.shape[0] == 0:
+        return before
+    last = last_counting(mask)[-1]
+    states = keep(mask.any(), jax.tree.map(lambda x: x[last], sequence), before.states)
+    return Carry(states, jax.tree.map(lambda x: x[-1], late))
 
 
 def _identity(x: Any) -> Any:

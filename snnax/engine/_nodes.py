@@ -7,8 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 
 from ._wiring import Wiring
+
+
+BATCHES = "models take one sample: batch them with jax.vmap(model, in_axes=(None, 0))"
 
 
 class AbstractLayer(eqx.Module):
@@ -82,11 +87,11 @@ class AbstractContainer(eqx.Module):
         """The nodes by name."""
 
     @abc.abstractmethod
-    def pack_states(self, states: dict[str, Any]) -> Any:
-        """States by node name (and by `str(Previous(...))`) -> what the user holds."""
+    def pack_states(self, states: Mapping[Any, Any]) -> Any:
+        """States by node name, and by `Previous.key` of the delayed sources -> what the user holds."""
 
     @abc.abstractmethod
-    def unpack_states(self, states: Any) -> dict[str, Any]:
+    def unpack_states(self, states: Any) -> dict[Any, Any]:
         """The inverse of `pack_states`."""
 
 
@@ -100,7 +105,17 @@ def call_stateless(node: Any, args: tuple[Any, ...], key: Any) -> Any:
     """Call a node without state; only Equinox modules that have a `key` argument get one."""
     if isinstance(node, AbstractFunction):
         return node(*args)
-    return node(add(args), key=key) if _takes_key(type(node)) else node(add(args))
+    x = add(args)
+    if isinstance(node, eqx.nn.Linear):
+        _check_features(node, x)
+    return node(x, key=key) if _takes_key(type(node)) else node(x)
+
+
+def _check_features(node: eqx.nn.Linear, x: Any) -> None:
+    # A matrix would be multiplied as well: a batch that was not vmapped.
+    expected = () if node.in_features == "scalar" else (node.in_features,)
+    if jnp.shape(x) != expected:
+        raise ValueError(f"found an input of shape {jnp.shape(x)}, expected {expected}; {BATCHES}")
 
 
 def container_inputs(node: AbstractContainer, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -109,7 +124,23 @@ def container_inputs(node: AbstractContainer, args: tuple[Any, ...]) -> tuple[An
 
 
 def add(args: tuple[Any, ...]) -> Any:
-    """The sum of a node's inputs, in the order of its edges."""
+    """The sum of a node's inputs, in the order of its edges.
+
+    **Raises:** `ValueError` without any, and for arrays of different shapes: nothing is broadcast.
+    """
     if not args:
         raise ValueError("a node that is no snn.Lambda or function needs at least one input")
-    return functools.reduce(lambda a, b: a + b, args)
+    shapes = [jax.tree.map(jnp.shape, arg) for arg in args]
+    if any(shape != shapes[0] for shape in shapes):
+        found = ", ".join(map(str, shapes))
+        raise ValueError(
+            f"inputs are added and must have one shape, found {found}; broadcast one of them in a node of its own, or "
+            "join them by snn.Lambda(lambda a, b: a + b)"
+        )
+    return args[0] if len(args) == 1 else functools.reduce(lambda a, b: jax.tree.map(_add, a, b), args)
+
+
+def _add(a: Any, b: Any) -> Any:
+    # Integers would wrap around and Booleans would be joined by `or`.
+    exact = [jnp.issubdtype(jnp.result_type(x), jnp.inexact) for x in (a, b)]
+    return a + b if any(exact) else jnp.asarray(a, float) + jnp.asarray(b, float)

@@ -1,6 +1,6 @@
 """Sequences along the leading time axis, and inputs that are the same at every time step."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -67,10 +67,12 @@ def input_sequences(xs: Any, names: tuple[str, ...]) -> tuple[dict[str, Any], in
 def step_keys(key: Array | None, num_steps: int) -> Array | None:
     """One key for every time step, from one key or from as many as there are steps.
 
-    **Raises:** `ValueError` when there is another number of keys than time steps.
+    **Raises:** `ValueError` when there is another number of keys than time steps, `TypeError` for no key.
     """
     if key is None:
         return None
+    if not isinstance(key, jax.Array):
+        raise TypeError(f"a key is an array as from jax.random.key(0), found {key!r}")
     if key.ndim == (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1):
         return jax.random.split(key, num_steps)
     if key.shape[0] != num_steps:
@@ -98,6 +100,56 @@ def keep(counts: Array | None, new: Any, old: Any) -> Any:
     return new if counts is None else jax.tree.map(lambda a, b: jnp.where(counts, a, b), new, old)
 
 
+class Carry(NamedTuple):
+    """States, and those before the last time step that counted; None where all steps count.
+
+    A step that does not count is the last one that did, computed again: see `repeated`.
+    """
+
+    states: Any
+    earlier: Any = None
+
+    @staticmethod
+    def first(states: Any, mask: Array | None) -> "Carry":
+        """Before all time steps."""
+        return Carry(states, None if mask is None else states)
+
+    def start(self, counts: Array | None) -> Any:
+        """The states that a time step begins with."""
+        return keep(counts, self.states, self.earlier)
+
+    def after(self, counts: Array | None, new: Any) -> "Carry":
+        """After a time step that gave the states `new`."""
+        return Carry(keep(counts, new, self.states), None if counts is None else self.start(counts))
+
+
+def last_counting(mask: Array) -> Array:
+    """For every time step the last one up to it that counts, or the first that does; 0 where none does."""
+    steps = jnp.arange(mask.shape[0])
+    last = jax.lax.cummax(jnp.where(mask, steps, -1))
+    return jnp.where(last < 0, jnp.argmax(mask) if mask.shape[0] else 0, last)
+
+
+def repeated(mask: Array | None, inputs: Any, keys: Array | None) -> tuple[Any, Array | None]:
+    """Inputs and keys in which a time step that does not count has those of one that does.
+
+    Steps that do not count are computed, and their results dropped. Zeros would do for the results; but where a network
+    divides by its input, say, their gradient is `0 * inf`. On what another step computed it is as finite as there.
+    """
+    if mask is None or mask.shape[0] == 0:
+        return inputs, keys
+    steps = last_counting(mask)
+    # Without any such step there is nothing to repeat, and the inputs may be anything.
+    fill = lambda x: jnp.where(mask.any(), x[steps], jnp.ones((), x.dtype))  # noqa: E731
+    fill_all = lambda x: x if isinstance(x, Repeat) else jax.tree.map(fill, x)  # noqa: E731
+    inputs = jax.tree.map(fill_all, inputs, is_leaf=_is_repeat)
+    return inputs, None if keys is None else keys[steps]
+
+
+def _is_repeat(x: Any) -> bool:
+    return isinstance(x, Repeat)
+
+
 def zeroed(mask: Array | None, sequences: Any) -> Any:
     """Sequences with zeros at the time steps that do not count."""
     if mask is None:
@@ -109,9 +161,10 @@ def zeroed(mask: Array | None, sequences: Any) -> Any:
 def scan_layer(layer: Any, state: Any, xs: Any, keys: Any = None, mask: Array | None = None) -> tuple[Any, Any]:
     """A layer over a sequence, step by step: what an `AbstractSequenceLayer` does where it knows nothing better."""
 
-    def body(state, inputs):
+    def body(carry, inputs):
         x, key, counts = inputs
-        new, out = layer(state, x, key=key)
-        return keep(counts, new, state), out
+        new, out = layer(carry.start(counts), x, key=key)
+        return carry.after(counts, new), out
 
-    return jax.lax.scan(body, state, (xs, keys, mask))
+    carry, outs = jax.lax.scan(body, Carry.first(state, mask), (xs, keys, mask))
+    return carry.states, outs

@@ -1,5 +1,6 @@
 """One time step of a container, and the states before the first."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ._errors import NodeError, of_node
 from ._nodes import (
     AbstractContainer,
     AbstractFunction,
@@ -17,65 +19,113 @@ from ._nodes import (
     call_stateless,
     container_inputs,
 )
-from ._sequence import keep
+from ._sequence import Carry
 from ._wiring import Previous, Source, State, Wiring
 
 
-def apply(node: Any, state: Any, args: tuple[Any, ...], key: Any, counts: Any = None) -> tuple[Any, Any]:
-    """One time step of any node: `(state, inputs) -> (state, output)`; stateless nodes have the state None.
+def apply(node: Any, state: Any, args: tuple[Any, ...], key: Any) -> tuple[Any, Any]:
+    """One time step of any node: `(state, inputs) -> (state, output)`; stateless nodes have the state None."""
+    carry, out = advance(node, Carry(state), args, key, None)
+    return carry.states, out
 
-    Where the time step does not count (`counts` is False), the state stays as it is.
+
+def step(model: AbstractContainer, states: Any, x: Any, key: Any = None) -> tuple[Any, list[Any]]:
+    """One time step of a container: its states, and the output of every node with the network's last.
+
+    **Raises:** `NodeError` naming the node that does not take its input, and `ValueError` for inputs or states that are
+    not those of the container.
     """
+    inputs = (x,) if len(model.wiring.inputs) == 1 else x
+    carry, outs = advance_container(model, Carry(states), inputs, key, None)
+    return carry.states, outs
+
+
+def advance(node: Any, carry: Carry, args: tuple[Any, ...], key: Any, counts: Any) -> tuple[Carry, Any]:
+    """One time step of any node, whose states stay as they are where it does not count (`counts` is False)."""
     if isinstance(node, AbstractLayer):
         x = add(args)
         if counts is not None and isinstance(node, AbstractSequenceLayer) and not node.needs_whole_sequence:
             # The layer has to know: statistics of a batch go on with the samples for which the step counts.
-            state, outs = node.apply_sequence(
-                state, x[None], keys=None if key is None else key[None], mask=counts[None]
-            )
-            return state, outs[0]
-        new, out = node(state, x, key=key)
-        return keep(counts, new, state), out
+            keys = None if key is None else key[None]
+            state, outs = node.apply_sequence(carry.states, x[None], keys=keys, mask=counts[None])
+            return Carry(state, state), outs[0]
+        start = carry.start(counts)
+        new, out = node(start, x, key=key)
+        check_state(node, new, start)
+        return carry.after(counts, new), out
     if isinstance(node, AbstractContainer):
-        inputs = container_inputs(node, args)
-        states, outs = step(node, state, inputs[0] if len(inputs) == 1 else inputs, key, counts)
-        return states, outs[-1]
-    return None, call_stateless(node, args, key)
+        carry, outs = advance_container(node, carry, container_inputs(node, args), key, counts)
+        return carry, outs[-1]
+    return carry, call_stateless(node, args, key)
 
 
-def step(model: AbstractContainer, states: Any, x: Any, key: Any = None, counts: Any = None) -> tuple[Any, list[Any]]:
-    """One time step of a container: its states, and the output of every node with the network's last.
-
-    Where the time step does not count (`counts` is False), the states stay as they are.
-    """
+def advance_container(
+    model: AbstractContainer, carry: Carry, inputs: tuple[Any, ...], key: Any, counts: Any
+) -> tuple[Carry, list[Any]]:
+    """`advance` for a container, with the outputs of all nodes."""
     wiring = model.wiring
-    before = model.unpack_states(states)
-    values = dict(zip(wiring.inputs, (x,) if len(wiring.inputs) == 1 else x, strict=True))
-    after: dict[str, Any] = {}
-    read = reader(values, after, before)
-    nodes = model.named_nodes
-    for index, (name, sources) in enumerate(wiring.sources):
-        node_key = None if key is None else jax.random.fold_in(key, index)
-        args = tuple(map(read, sources))
-        with jax.named_scope(name):
-            after[name], values[name] = apply(nodes[name], before.get(name), args, node_key, counts)
-    for edge in wiring.previous:
-        late = before[str(edge)]
-        after[str(edge)] = keep(counts, remember(late, read(edge.source)), late)
-    return model.pack_states(after), node_outputs(wiring, values, read)
-
-
-def reader(values: dict[str, Any], after: dict[str, Any], before: dict[str, Any]) -> Callable[[Source], Any]:
-    """How a source is read within one time step."""
+    before = unpacked(model, carry, counts)
+    values = dict(zip(wiring.inputs, inputs, strict=True))
+    after: dict[Any, Carry] = {}
 
     def read(source: Source) -> Any:
         if isinstance(source, Previous):
-            return before[str(source)]
-        if isinstance(source, State):
-            return getattr(after[source.node], source.field)
-        return values[source]
+            return before[source.key].start(counts)
+        return field_of(after[source.node].states, source) if isinstance(source, State) else values[source]
 
-    return read
+    nodes = model.named_nodes
+    for index, (name, sources) in enumerate(wiring.sources):
+        node_key = None if key is None else jax.random.fold_in(key, index)
+        with jax.named_scope(name), of_node(name, nodes[name]):
+            args = tuple(map(read, sources))
+            after[name], values[name] = advance(nodes[name], before.get(name, Carry(None)), args, node_key, counts)
+    for edge in wiring.previous:
+        late = before[edge.key]
+        after[edge.key] = late.after(counts, remember(late.states, read(edge.source)))
+    return packed(model, after, counts), node_outputs(wiring, values, read)
+
+
+def unpacked(model: AbstractContainer, carry: Carry, mask: Any) -> dict[Any, Carry]:
+    """The states of a container by node and delayed edge."""
+    states = model.unpack_states(carry.states)
+    if mask is None:
+        return {name: Carry(state) for name, state in states.items()}
+    earlier = model.unpack_states(carry.earlier)
+    return {name: Carry(state, earlier[name]) for name, state in states.items()}
+
+
+def packed(model: AbstractContainer, carries: Mapping[Any, Carry], mask: Any) -> Carry:
+    """The inverse of `unpacked`."""
+    states = model.pack_states({name: carry.states for name, carry in carries.items()})
+    if mask is None:
+        return Carry(states)
+    return Carry(states, model.pack_states({name: carry.earlier for name, carry in carries.items()}))
+
+
+def field_of(state: Any, source: State) -> Any:
+    """A field of the state of a layer.
+
+    **Raises:** `ValueError` for a field that it does not have.
+    """
+    fields = [field.name for field in dataclasses.fields(state)] if dataclasses.is_dataclass(state) else []
+    found = getattr(state, source.field, None)
+    if found is None:
+        known = [name for name in fields if getattr(state, name) is not None]
+        raise ValueError(
+            f"'{source}' reads '{source.field}' of the state of '{source.node}', a {type(state).__name__} with {known}"
+        )
+    return found
+
+
+def check_state(node: AbstractLayer, new: Any, old: Any) -> None:
+    """**Raises:** `ValueError` where a layer returns something else than its state first."""
+    shown = lambda tree: eqx.tree_pformat(tree, short_arrays=True)  # noqa: E731
+    same = jax.tree.structure(new) == jax.tree.structure(old)
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (new, old)]
+    if not same or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"a layer returns (state, output), the state as it was given: found {shown(new)}, expected {shown(old)}"
+        )
 
 
 def remember(before: Any, value: Any) -> Any:
@@ -99,20 +149,18 @@ def init_states(model: AbstractContainer, key: Any, input_shape: Any) -> Any:
         shapes = dict.fromkeys(nodes)
         # Where one edge is read several times, it is enough to give its shape once.
         edges = sorted(model.wiring.previous, key=lambda edge: edge.shape is not None)
-        previous = {str(edge): edge.shape for edge in edges}
+        previous = {edge.key: edge.shape for edge in edges}
     else:
         shapes, _, previous = infer_shapes(model, input_shape)
     states = {}
     for index, (name, node) in enumerate(nodes.items()):
         node_key = None if key is None else jax.random.fold_in(key, index)
         shape = shapes[name]
-        try:
+        with of_node(name, node):
             if isinstance(node, AbstractContainer):
                 states[name] = init_states(node, node_key, shape)
             elif isinstance(node, AbstractLayer):
-                states[name] = node.init_state(_summed_shape(shape), key=node_key)
-        except ValueError as error:
-            raise ValueError(f"node '{name}': {error}") from error
+                states[name] = _first_state(node, node_key, shape)
     for edge, shape in previous.items():
         if shape is None:
             raise ValueError(f"the shape of {edge} is not known: pass input_shape, or snn.Previous(..., shape=...)")
@@ -123,7 +171,18 @@ def init_states(model: AbstractContainer, key: Any, input_shape: Any) -> Any:
     return model.pack_states(states)
 
 
-def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _first_state(layer: AbstractLayer, key: Any, shape: Any) -> Any:
+    try:
+        state = layer.init_state(_summed_shape(shape), key=key)
+    except TypeError as error:
+        if shape is not None:
+            raise
+        raise ValueError(f"init_state(None) failed, pass input_shape to init_states: {error}") from error
+    # States own their memory: donated, they take nothing of the model with them.
+    return jax.tree.map(lambda x: x if isinstance(x, jax.core.Tracer) else jnp.array(x), state)
+
+
+def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, Any], dict[str, Any], dict[Any, Any]]:
     """Shapes by abstract evaluation: of the inputs and of the output of every node, and of the delayed sources.
 
     A node that reads a delayed source whose shape is not known yet is evaluated on what is known, if that is summed.
@@ -140,7 +199,7 @@ def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, 
                 return jax.ShapeDtypeStruct(source.shape, jnp.result_type(float))
             source = source.source
         if isinstance(source, State):
-            return getattr(states[source.node], source.field) if source.node in states else None
+            return field_of(states[source.node], source) if source.node in states else None
         return values.get(source)
 
     waiting = [name for name, _ in wiring.sources]
@@ -162,7 +221,7 @@ def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, 
                 f"the input shapes of the nodes {waiting} cannot be inferred: give snn.Previous(..., shape=...)"
             )
         waiting = [name for name in waiting if name not in found]
-    return inputs, {name: values[name] for name in nodes}, {str(edge): read(edge) for edge in wiring.previous}
+    return inputs, {name: values[name] for name in nodes}, {edge.key: read(edge) for edge in wiring.previous}
 
 
 def _is_summed(node: Any) -> bool:
@@ -186,13 +245,14 @@ def _evaluate(name: str, node: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
             return apply(node, init_states(node, key, shapes), inputs, key)
         return apply(node, None, args, key)
 
-    try:
-        return eqx.filter_eval_shape(run, args)
-    except (TypeError, ValueError) as error:
-        found = ", ".join(str(arg) for arg in args)
-        raise ValueError(
-            f"node '{name}' ({type(node).__name__}) does not take an input of shape {found}: {error}"
-        ) from error
+    with of_node(name, node):
+        try:
+            return eqx.filter_eval_shape(run, args)
+        except NodeError:
+            raise
+        except (TypeError, ValueError) as error:
+            found = ", ".join(str(arg) for arg in args)
+            raise ValueError(f"does not take an input of shape {found}: {error}") from error
 
 
 def _summed_shape(args: tuple[Any, ...] | None) -> tuple[Any, ...] | None:

@@ -5,8 +5,8 @@ from typing import Any
 import jax
 
 from ._nodes import AbstractContainer
-from ._sequence import as_sequence, input_sequences, step_keys, step_mask, zeroed
-from ._step import step
+from ._sequence import Carry, as_sequence, input_sequences, repeated, step_keys, step_mask, zeroed
+from ._step import advance_container
 
 
 def stepwise(
@@ -26,12 +26,11 @@ def stepwise(
     """
     inputs, num_steps = input_sequences(xs, model.wiring.inputs)
     mask = step_mask(mask, num_steps)
-    sequences = tuple(zeroed(mask, as_sequence(inputs[name])) for name in model.wiring.inputs)
-    sequences = sequences[0] if len(sequences) == 1 else sequences
+    sequences, keys = repeated(mask, tuple(map(as_sequence, inputs.values())), step_keys(key, num_steps))
 
     def body(carry, inputs):
-        x, step_key, counts = inputs
-        return step(model, carry, x, step_key, counts)
+        xs, step_key, counts = inputs
+        return advance_container(model, carry, xs, step_key, counts)
 
-    states, outs = jax.lax.scan(body, states, (sequences, step_keys(key, num_steps), mask), length=num_steps)
-    return states, zeroed(mask, outs)
+    carry, outs = jax.lax.scan(body, Carry.first(states, mask), (sequences, keys, mask), length=num_steps)
+    return carry.states, zeroed(mask, outs)

@@ -34,6 +34,11 @@ class Previous:
     source: "str | State"
     shape: tuple[int, ...] | None = None
 
+    @property
+    def key(self) -> "Previous":
+        """Under which the value is kept, whatever was said of its shape."""
+        return Previous(self.source)
+
     def __str__(self) -> str:
         return f"previous({self.source})"
 
@@ -117,6 +122,10 @@ def wire(
     if not outputs:
         raise ValueError("a graph needs at least one output")
     order = _execution_order(sources, set(inputs))
+    keys = {source.key for _, source in read if isinstance(source, Previous)}
+    texts = [*names, *map(str, keys)]
+    if twice := sorted({text for text in texts if texts.count(text) > 1}):
+        raise ValueError(f"the states of two sources would both be called {twice[0]!r}: give its node another name")
     return Wiring(tuple(inputs), tuple((name, sources[name]) for name in order), outputs, several)
 
 

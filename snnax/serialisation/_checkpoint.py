@@ -9,10 +9,10 @@ from ._archive import ADVICE, HEADER, ArchiveReader, write_archive
 from ._error import CheckpointError
 from ._leaf import NUMBERS, LeafSpec, decode, decode_number, encode, leaf_spec, stored_dtype
 from ._structure import Difference, first_difference, outline
-from ._upgrade import from_version_1
+from ._upgrade import from_version_1, from_version_2
 
 
-FORMAT, VERSION = "snnax checkpoint", 2
+FORMAT, VERSION = "snnax checkpoint", 3
 File = str | os.PathLike[str]
 
 
@@ -85,6 +85,8 @@ def load(path: File, like: Any) -> Any:
         if header["version"] == 1:
             structure, records = _upgraded(structure, records, path)
         parts, leaves = outline(like)
+        if header["version"] < 3:
+            structure = from_version_2(structure, dict(parts))
         found = structure, {name: spec for name, (spec, _) in records.items()}
         expected = dict(parts), {name: spec for name, spec, _ in leaves}
         difference = first_difference(found, expected)
@@ -114,7 +116,7 @@ def _read_header(archive):
             f"found a member {HEADER!r} of something else, expected a file that snnax.serialisation.save wrote",
             file=archive.file,
         )
-    if header.get("version") not in (1, VERSION):
+    if header.get("version") not in (1, 2, VERSION):
         raise CheckpointError(
             f"found format version {header.get('version')!r}, expected at most {VERSION}; "
             "use the snnax version that wrote it",

@@ -1,6 +1,7 @@
 """What files of older versions say, as files of today would say it.
 
 Version 1: neurons held their decays, leak, order and scale themselves, which `snn.Integration` holds since version 2.
+Version 2: an `snn.Rate` had no `constraint`, and `snn.Firing` no `nan_spikes`.
 """
 
 import re
@@ -35,6 +36,13 @@ def from_version_1(structure: Mapping[str, str], records: Mapping[str, Any]) -> 
     if len({*parts, *leaves, *added}) != len(kept) + len(records) + len(added):
         raise ValueError("two parts of a neuron have the same path")
     return {**parts, **added}, leaves
+
+
+def from_version_2(structure: Mapping[str, str], expected: Mapping[str, str]) -> dict[str, str]:
+    """Structure with the options that came later as they are expected: they say nothing of what was saved."""
+    added = {"snnax.snn.Rate": ".constraint", "snnax.snn.Firing": ".nan_spikes"}
+    paths = [path + added[kind] for path, kind in structure.items() if kind in added]
+    return {**structure, **{path: expected[path] for path in paths if path in expected}}
 
 
 def _moved(path: str, structure: Mapping[str, str]) -> str:

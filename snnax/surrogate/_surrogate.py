@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..domains import POSITIVE, check
+
 
 class AbstractSurrogate(eqx.Module):
     """A spike function: exactly 0 or 1 forward, the derivative of `relaxation` backward.
@@ -57,14 +59,29 @@ def _spike_jvp(at_threshold, primals, tangents):
     return _spike(surrogate, at_threshold, x), slope * dx
 
 
+@jax.custom_jvp
 def _fast_sigmoid(x, slope):
     return x / (1 + slope * jnp.abs(x))
 
 
+# The quotient rule subtracts two terms that are nearly equal far from threshold: slopes below zero, and NaN.
+_fast_sigmoid.defjvps(
+    lambda dx, _, x, slope: dx / (1 + slope * jnp.abs(x)) ** 2,
+    lambda dslope, _, x, slope: -x * jnp.abs(x) / (1 + slope * jnp.abs(x)) ** 2 * dslope,
+)
+
+
 class SuperSpike(AbstractSurrogate):
-    """Derivative `1 / (1 + slope |x|)^2` (Zenke & Ganguli 2018, doi:10.1162/neco_a_01086)."""
+    """Derivative `1 / (1 + slope |x|)^2` (Zenke & Ganguli 2018, doi:10.1162/neco_a_01086).
+
+    **Raises:** `ValueError` for a slope that is not positive, as all of them do for what says how steep or wide they
+    are.
+    """
 
     slope: float = eqx.field(static=True, default=10.0)
+
+    def __check_init__(self):
+        check("slope", self.slope, POSITIVE)
 
     def relaxation(self, x):
         return _fast_sigmoid(x, self.slope)
@@ -75,6 +92,9 @@ class FastSigmoid(AbstractSurrogate):
 
     slope: float = eqx.field(static=True, default=25.0)
 
+    def __check_init__(self):
+        check("slope", self.slope, POSITIVE)
+
     def relaxation(self, x):
         return _fast_sigmoid(x, self.slope)
 
@@ -83,6 +103,9 @@ class ATan(AbstractSurrogate):
     """Derivative `alpha/2 / (1 + (pi/2 alpha x)^2)` (Fang et al. 2021, arXiv:2007.05785), default of snnTorch."""
 
     alpha: float = eqx.field(static=True, default=2.0)
+
+    def __check_init__(self):
+        check("alpha", self.alpha, POSITIVE)
 
     def relaxation(self, x):
         return jnp.arctan((jnp.pi / 2 * self.alpha) * x) / jnp.pi
@@ -96,6 +119,9 @@ class Sigmoid(AbstractSurrogate):
 
     slope: float = eqx.field(static=True, default=25.0)
 
+    def __check_init__(self):
+        check("slope", self.slope, POSITIVE)
+
     def relaxation(self, x):
         return jax.nn.sigmoid(self.slope * x)
 
@@ -105,6 +131,10 @@ class Triangular(AbstractSurrogate):
 
     width: float = eqx.field(static=True, default=1.0)
     height: float = eqx.field(static=True, default=1.0)
+
+    def __check_init__(self):
+        check("width", self.width, POSITIVE)
+        check("height", self.height, POSITIVE)
 
     def relaxation(self, x):
         inside = jnp.clip(x, -self.width, self.width)

@@ -17,11 +17,8 @@ STATE = snn.LIF(3, 0.9).init_state()
     "call",
     [
         lambda: surrogate.ATan()(INTEGERS),
-        lambda: snn.LIF(3, 0.9)(STATE, INTEGERS),
         lambda: snn.LIF(3, 0.9)(STATE, np.zeros(3)),
         lambda: snn.LIF(3, 0.9)(INTEGERS, jnp.zeros(3)),
-        lambda: snn.LI(3, 0.9)(snn.LI(3, 0.9).init_state(), INTEGERS),
-        lambda: snn.IF(3)(snn.IF(3).init_state(), INTEGERS),
         lambda: snn.NeuronState(INTEGERS),
         lambda: snn.LIF("3", 0.9),
         lambda: snn.LIF(3, 0.9, reset_delay="later"),

@@ -259,11 +259,23 @@ def test_the_shortest_sequences(x64, statistics, num_steps):
     assert bool(jnp.all(state.mean[0] == layer.mean)) is (num_steps == 0)
 
 
-def test_a_single_value_is_its_own_mean(x64):
-    layer = build("step", axis_name=None)
-    state, out = run(layer, normal(1, 1, CHANNELS))
-    np.testing.assert_array_equal(out[0, 0], layer.bias)
-    np.testing.assert_allclose(state.var[0], 0.9 * layer.var, rtol=1e-12)
+@pytest.mark.parametrize(
+    ("axis_name", "shape", "found"),
+    [(None, (3, 2, CHANNELS), "it sees no batch"), ("batch", (1, 2, CHANNELS), "the batch has one sample")],
+)
+@pytest.mark.parametrize("statistics", ["step", "per_step"])
+def test_a_single_value_is_its_own_mean_and_refused_as_in_torch(statistics, axis_name, shape, found):
+    layer = build(statistics, axis_name=axis_name)
+    with pytest.raises(ValueError, match=f"more than one value per channel, and {found}: .* axis_name='batch'"):
+        run(layer, normal(*shape))
+    run(eqx.nn.inference_mode(layer), normal(*shape))
+    run(layer, normal(*shape, 2))
+
+
+def test_a_sequence_of_one_value_is_refused_too():
+    layer = build("sequence", axis_name=None)
+    with pytest.raises(ValueError, match="more than one value per channel"):
+        run(layer, normal(3, 1, CHANNELS))
 
 
 @each_kind
@@ -293,9 +305,9 @@ def test_statistics_of_half_precision_are_computed_in_single():
 
 def nested(getkey, axis_name: Any = "batch"):
     norm = lambda: snn.BatchNorm(CHANNELS, axis_name=axis_name)  # noqa: E731
-    mix = eqx.nn.Conv1d(CHANNELS, CHANNELS, 1, key=getkey())
+    mix = lambda: eqx.nn.Conv1d(CHANNELS, CHANNELS, 1, key=getkey())  # noqa: E731
     graph = snn.Graph({"norm": norm(), "lif": snn.LIF(None, 0.9)}, {"norm": "input", "lif": "norm"}, "lif")
-    return snn.Sequential(norm(), mix, snn.Residual(snn.Sequential(mix, norm())), snn.Parallel(graph, norm()))
+    return snn.Sequential(norm(), mix(), snn.Residual(snn.Sequential(mix(), norm())), snn.Parallel(graph, norm()))
 
 
 PLACES = {

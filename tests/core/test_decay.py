@@ -1,5 +1,6 @@
 """Decays: the factor, the leak, the relaxation, and what their limits do to values and gradients."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,15 +13,23 @@ from snnax import snn
 LIMITS = [(-0.5, 0.0), (0.0, 0.0), (0.3, 0.3), (1.0, 1.0), (1.7, 1.0)]
 
 
+CONSTRAINTS = ["straight_through", "clip", "none"]
+
+
 def gradient_of_factor(value, constraint):
     return float(jax.grad(lambda value: snn.Factor(value, constraint=constraint).factor)(value))
 
 
 @pytest.mark.parametrize(("value", "limited"), LIMITS)
-def test_a_factor_is_limited_to_its_range_unless_asked_otherwise(x64, value, limited):
-    assert float(snn.Factor(value).factor) == limited
-    assert float(snn.Factor(value, constraint="clip").factor) == limited
-    assert float(snn.Factor(value, constraint="none").factor) == value
+@pytest.mark.parametrize("kind", [snn.Factor, snn.Rate])
+def test_a_decay_is_limited_to_its_range_unless_asked_otherwise(x64, kind, value, limited):
+    assert float(kind(value, constraint="none").value) == value
+    learned = [
+        eqx.tree_at(lambda decay: decay.value, kind(0.5, constraint=each), jnp.asarray(value)) for each in CONSTRAINTS
+    ]
+    bounded = {snn.Factor: limited, snn.Rate: 1 - limited}[kind]
+    assert [float(decay.factor) for decay in learned[:2]] == [bounded, bounded]
+    assert float(learned[2].factor) == {snn.Factor: value, snn.Rate: 1 - value}[kind]
 
 
 @pytest.mark.parametrize(("value", "limited"), LIMITS)
@@ -58,11 +67,6 @@ def test_a_rate_is_kept_as_it_was_given():
     assert 1 - (1 - rate) != rate  # what storing the factor would make of it
     assert snn.Rate(rate).relax(jnp.zeros_like(s), s) == rate
     assert snn.Rate(rate).leak(s) == 1 - rate
-
-
-def test_a_rate_is_not_limited():
-    assert float(snn.Rate(-1.0).factor) == 2.0
-    assert jax.grad(lambda value: snn.Rate(value).factor)(3.0) == -1.0
 
 
 @pytest.mark.parametrize("kind", [snn.Factor, snn.Rate])

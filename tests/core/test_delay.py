@@ -286,7 +286,7 @@ def test_delays_may_be_traced_when_the_longest_is_given():
             r"built for neurons of shape \(2,\), but its input has shape \(3,\)",
         ),
         (lambda: snn.Delay(1)(snn.Delay(1).init_state((3,)), jnp.ones(2)), r"shape \(3,\), but .* \(2,\) .*jax.vmap"),
-        (lambda: snn.Delay(float("nan"), 3), "delays lie between 0 and max_delay=3"),
+        (lambda: snn.Delay(float("nan"), 3), "delay must be a number, found nan"),
     ],
 )
 def test_what_is_no_delay_is_refused(unchecked, build, message):

@@ -172,5 +172,5 @@ def test_an_unknown_sharing_is_refused(unchecked):
 
 
 def test_an_unknown_shape_is_refused():
-    with pytest.raises(ValueError, match=r"node '0': .*pass input_shape to init_states"):
+    with pytest.raises(ValueError, match=r"node '0' \(Dropout\): .*pass input_shape to init_states"):
         snn.Sequential(snn.Dropout(0.5)).init_states()

@@ -98,7 +98,7 @@ def test_tied_layers_are_one_layer_with_two_states(getkey):
         {"first": "input", "a": "first", "second": "a", "b": "second"},
         "b",
     )
-    copies = snn.Sequential(layer, lif, layer, lif)
+    copies = snn.Sequential(layer, lif, *jax.tree.map(jnp.copy, (layer, lif)))
     xs = jax.random.normal(getkey(), (6, 3))
     assert len(jax.tree.leaves(model)) * 2 == len(jax.tree.leaves(copies))
     assert model.named_nodes["second"] is model.named_nodes["first"] is layer

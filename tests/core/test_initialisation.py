@@ -22,7 +22,7 @@ def bernoulli(key, *shape, rate=P):
 
 def membranes(layer, xs, *decays, **options):
     """Membranes that are never reset, without the start, where they still charge."""
-    model = snn.Sequential(layer, snn.LI(None, list(decays), **options))
+    model = snn.Sequential(layer, snn.LI(None, list(map(snn.Factor, decays)), **options))
     _, outs = model(model.init_states(input_shape=xs.shape[1:]), xs)
     return np.asarray(outs[-1])[100:]
 
@@ -250,7 +250,11 @@ def chain(*layers):
 
 
 LINEAR, LIF = eqx.nn.Linear(4, 4, key=jax.random.key(0)), snn.LIF(4, 0.9)
-GRAPH = snn.Graph({"fc": LINEAR, "lif": LIF}, {"fc": "input", "lif": "fc"}, outputs="lif")
+GRAPH = snn.Graph(
+    {"fc": eqx.nn.Linear(4, 4, key=jax.random.key(1)), "lif": snn.LIF(4, 0.9)},
+    {"fc": "input", "lif": "fc"},
+    outputs="lif",
+)
 XS = jnp.ones((2, 10, 4))
 
 
@@ -263,7 +267,7 @@ XS = jnp.ones((2, 10, 4))
         (chain(LINEAR, snn.LI(4, 0.9)), XS, {}, ValueError, r"before a spiking layer, found \['Linear', 'LI'\]"),
         (chain(LIF), XS, {}, ValueError, r"before a spiking layer, found \['LIF'\]"),
         (
-            chain(LINEAR, LIF, chain(eqx.nn.LayerNorm(4)), LIF),
+            chain(LINEAR, LIF, chain(eqx.nn.LayerNorm(4)), snn.LIF(4, 0.9)),
             XS,
             {},
             TypeError,
@@ -271,7 +275,7 @@ XS = jnp.ones((2, 10, 4))
         ),
         (chain(LINEAR, LIF), 0 * XS, {}, ValueError, r"layer 1 \(LIF\) cannot be made .*between 0 and 0 spikes"),
         (
-            chain(LINEAR, LIF, chain(LINEAR, eqx.nn.LayerNorm(4), snn.LIF(4, 0.9, 100.0))),
+            chain(LINEAR, LIF, chain(GRAPH.nodes["fc"], eqx.nn.LayerNorm(4), snn.LIF(4, 0.9, 100.0))),
             XS,
             {},
             ValueError,

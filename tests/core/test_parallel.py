@@ -183,10 +183,10 @@ def test_trained_branches_keep_their_join(getkey):
     [
         (snn.Parallel, ValueError, "a Parallel needs at least one branch"),
         (snn.Residual, ValueError, "a Residual needs at least one layer"),
-        (lambda: snn.Parallel(jnp.tanh, 3), TypeError, "branch 1 of a Parallel must be a layer or a function, found 3"),
-        (lambda: snn.Residual(None), TypeError, "branch 0 of a Residual must be a layer or a function, found None"),
-        (lambda: snn.Residual(jnp.tanh, shortcut=2), TypeError, "branch 1 of a Residual must be .* found 2"),
-        (lambda: snn.Residual(jnp.tanh, 4), TypeError, "layer 1 of a Sequential must be a layer or a function"),
+        (lambda: snn.Parallel(jnp.tanh, 3), TypeError, "node '1' of a Parallel must be a layer or a function, found 3"),
+        (lambda: snn.Residual(None), TypeError, "node '0' of a Residual must be a layer or a function, found None"),
+        (lambda: snn.Residual(jnp.tanh, shortcut=2), TypeError, "node '1' of a Residual must be .* found 2"),
+        (lambda: snn.Residual(jnp.tanh, 4), TypeError, "node '1' of a Sequential must be a layer or a function"),
         (
             lambda: snn.Parallel(jnp.tanh, join="mean"),  # pyright: ignore[reportArgumentType]
             ValueError,

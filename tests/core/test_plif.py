@@ -198,7 +198,7 @@ def test_a_time_constant_below_the_time_step_is_refused():
 
 @pytest.mark.parametrize("rate", [0, 1, 1.5, -0.1])
 def test_a_rate_lies_within_its_bounds(rate):
-    with pytest.raises(ValueError, match=f"a rate lies between 0 and 1, both excluded, found {rate}"):
+    with pytest.raises(ValueError, match=f"a rate must be between 0 and 1, both excluded, found {rate}"):
         snn.SigmoidRate.from_rate(rate)
 
 

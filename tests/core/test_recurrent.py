@@ -138,7 +138,7 @@ def test_the_connection_reads_the_last_step_and_not_this_one():
 
 
 def test_a_delayed_connection_reads_as_many_steps_further_back():
-    layer = snn.Recurrent(snn.LIF(2, 0.0), snn.Sequential(snn.Delay(jnp.array([0, 2])), snn.OneToOne(2.0)))
+    layer = snn.Recurrent(snn.LIF(2, snn.Factor(0.0)), snn.Sequential(snn.Delay(jnp.array([0, 2])), snn.OneToOne(2.0)))
     pulse = jnp.zeros((7, 2)).at[0].set(1.5)
     model = snn.Sequential(layer)
     _, outs = model(model.init_states(), pulse)
@@ -209,7 +209,7 @@ def test_the_adaptation_of_the_neuron_is_a_state_too():
 
 
 def test_random_connections_draw_anew_at_every_step_and_need_a_key(getkey):
-    layer = snn.Recurrent(snn.LIF(64, 0.0, 0.5), snn.Sequential(eqx.nn.Dropout(0.5), snn.OneToOne(1.0)))
+    layer = snn.Recurrent(snn.LIF(64, snn.Factor(0.0), 0.5), snn.Sequential(eqx.nn.Dropout(0.5), snn.OneToOne(1.0)))
     model, xs, key = snn.Sequential(layer), jnp.full((5, 64), 0.3), getkey()
     states = [eqx.tree_at(lambda state: state.z, layer.init_state(), jnp.ones(64))]
     _, outs = model(states, xs, key)

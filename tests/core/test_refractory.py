@@ -157,7 +157,7 @@ def test_a_graph_reads_the_waiting_time(getkey):
 
 @pytest.mark.parametrize("period", [-1, -0.5, float("nan")])
 def test_periods_below_zero_are_refused(period):
-    with pytest.raises(ValueError, match=f"period must be a number of time steps, found {period}"):
+    with pytest.raises(ValueError, match=f"period must be 0 or more, found {period}"):
         snn.Refractory(snn.IF(3), period)
 
 

@@ -109,9 +109,9 @@ def test_shapes_are_inferred_through_layers_of_all_kinds(getkey):
 
 def test_an_input_that_does_not_fit_is_told_with_the_node(getkey):
     model = snn.Sequential(eqx.nn.Linear(6, 4, key=getkey()), snn.LIF(None, 0.9))
-    with pytest.raises(ValueError, match=r"node '0' \(Linear\) does not take an input of shape .*7"):
+    with pytest.raises(ValueError, match=r"node '0' \(Linear\): does not take an input of shape .*7"):
         model.init_states(input_shape=(7,))
-    with pytest.raises(ValueError, match="node '1': the layer was built without a shape"):
+    with pytest.raises(ValueError, match=r"node '1' \(LIF\): the layer was built without a shape"):
         model.init_states()
     with pytest.raises(
         ValueError, match=r"node '1' .* built for neurons of shape \(5,\), but its input has shape \(4,\)"
@@ -124,7 +124,7 @@ def test_an_input_that_does_not_fit_is_told_with_the_node(getkey):
 def test_a_chain_needs_layers():
     with pytest.raises(ValueError, match="a Sequential needs at least one layer"):
         snn.Sequential()
-    with pytest.raises(TypeError, match=r"layer 1 of a Sequential must be a layer or a function, found 0\.9"):
+    with pytest.raises(TypeError, match=r"node '1' of a Sequential must be a layer or a function, found 0\.9"):
         snn.Sequential(jnp.tanh, 0.9)
     with pytest.raises(ValueError, match="at least one layer"):
         snn.Sequential(jnp.tanh)[1:]

@@ -12,11 +12,17 @@ from snnax import snn
 @pytest.fixture
 def model(getkey):
     inner = snn.Graph(
-        {"conv": eqx.nn.Linear(3, 3, key=getkey()), "norm": snn.BatchNorm(3), "lif": snn.LIF(3, [0.9, 0.8], 0.5)},
+        {
+            "conv": eqx.nn.Linear(3, 3, key=getkey()),
+            "norm": snn.BatchNorm(3, axis_name="batch"),
+            "lif": snn.LIF(3, [0.9, 0.8], 0.5),
+        },
         {"conv": "input", "norm": "conv", "lif": "norm"},
         outputs="lif",
     )
-    return snn.Sequential(inner, snn.BatchNorm(3), eqx.nn.Linear(3, 2, key=getkey()), snn.LIF(2, 0.7))
+    return snn.Sequential(
+        inner, snn.BatchNorm(3, axis_name="batch"), eqx.nn.Linear(3, 2, key=getkey()), snn.LIF(2, 0.7)
+    )
 
 
 def names(tree):
@@ -31,7 +37,8 @@ def moved(model, spec):
     def update(learning):
         def loss(learning):
             model = eqx.combine(learning, rest)
-            return model(model.init_states(input_shape=(3,)), jnp.ones((4, 3)))[1][-1].sum()
+            run = lambda xs: model(model.init_states(input_shape=(3,)), xs)[1][-1]  # noqa: E731
+            return jax.vmap(run, axis_name="batch")(jnp.arange(24.0).reshape(2, 4, 3) % 5).sum()
 
         # The schedules of optax mix integers and floats.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

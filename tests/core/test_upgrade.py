@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from snnax import snn
+from snnax.domains import parameters_as_given
 from snnax.serialisation import CheckpointError, load
 from snnax.serialisation._upgrade import from_version_1
 
@@ -21,6 +22,7 @@ from snnax.serialisation._upgrade import from_version_1
 VERSION_1 = Path(__file__).parent / "data" / "version_1.ckpt"
 
 
+@parameters_as_given()
 def neurons(first):
     """Every class whose parts are elsewhere since version 2, each parameter with a number of its own."""
     count = iter(range(1, 1000))

@@ -135,7 +135,7 @@ def test_a_graph_that_cannot_run_is_refused_by_name(nodes, edges, outputs, messa
 
 
 def test_a_node_that_cannot_be_called_is_refused_by_name():
-    with pytest.raises(TypeError, match="node 'a' must be a layer or a function, found 3"):
+    with pytest.raises(TypeError, match="node 'a' of a Graph must be a layer or a function, found 3"):
         snn.Graph({"a": 3}, {"a": "input"}, "a")
 
 

@@ -8,6 +8,7 @@ import jax
 import torch
 
 from snnax import snn
+from snnax.snn.containers import shared_by_caller
 
 from ..converters.arrays import torch_dtype_name
 from ..converters.parameters import Weights
@@ -225,7 +226,8 @@ def _model(draft: GraphDraft, recorded: list[Any]) -> tuple[Any, dict[str, str]]
     previous = [next(iter(draft.inputs.values()), None), *names[:-1]]
     chain = all(list(sources) == [before] for (_, sources), before in zip(graph.wiring.sources, previous, strict=True))
     if chain and len(draft.inputs) == 1 and recorded == [names[-1]] and not _is_tied(graph):
-        return snn.Sequential(*(graph.nodes[name] for name in names)), {name: str(i) for i, name in enumerate(names)}
+        with shared_by_caller():
+            return snn.Sequential(*map(graph.nodes.__getitem__, names)), {name: str(i) for i, name in enumerate(names)}
     return graph, {}
 
 

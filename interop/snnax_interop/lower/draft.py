@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from snnax import snn
+from snnax.snn.containers import shared_by_caller
 
 from ..ir.regions import Value
 from ..nodes.batch import AllSamples, OwnSample
@@ -81,7 +82,9 @@ class GraphDraft:
         self.inputs = {key: name for key, name in self.inputs.items() if name in needed}
 
     def graph(self, outputs: Any) -> snn.Graph:
-        return snn.Graph(self.nodes, self.edges, outputs, tuple(self.inputs.values()))
+        # All parameters are filled in at every run, those of one layer into each of its places.
+        with shared_by_caller():
+            return snn.Graph(self.nodes, self.edges, outputs, tuple(self.inputs.values()))
 
 
 def origin(source: Any) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from snnax.domains import parameters_as_given
+
 from ..converters.context import ConversionContext
 from ..converters.parameters import Weights
 from ..converters.surrogates import Surrogates
@@ -59,6 +61,7 @@ class Layers:
                 folded=x.is_folded,
                 surrogates=self.surrogates,
             )
-            self.found[key] = call.converter.build(context.module, context)
+            with parameters_as_given():
+                self.found[key] = call.converter.build(context.module, context)
             self.built.append((call, self.found[key]))
         return self.found[key]

@@ -130,7 +130,7 @@ def _evaluate(
     return list(outs[-1])
 
 
-def _counted(counted: Sequence[Statistics], states: Mapping[str, Any]) -> dict[str, Array]:
+def _counted(counted: Sequence[Statistics], states: Mapping[Any, Any]) -> dict[str, Array]:
     """The running statistics in states, by the keys of their buffers; for the count, how much it has grown."""
     found = {}
     for each in counted:
@@ -139,14 +139,15 @@ def _counted(counted: Sequence[Statistics], states: Mapping[str, Any]) -> dict[s
     return found
 
 
-def _started(states: dict[str, Any], loop: PlannedLoop, values: Mapping[Key, Any]) -> dict[str, Any]:
+def _started(states: Mapping[Any, Any], loop: PlannedLoop, values: Mapping[Key, Any]) -> dict[Any, Any]:
     """The states before the first time step, with those that do not start by themselves."""
-    states = dict(states)
+    states, names = dict(states), {str(name): name for name in states}
     for node, field, key in loop.initial:
+        name = names[node]
         given = key.number if isinstance(key, Fixed) else values[key]
-        before = states[node] if field is None else getattr(states[node], field)
+        before = states[name] if field is None else getattr(states[name], field)
         value = jnp.broadcast_to(jnp.asarray(given, before.dtype), before.shape)
-        states[node] = value if field is None else with_field(states[node], field, value)
+        states[name] = value if field is None else with_field(states[name], field, value)
     return states
 
 

@@ -7,12 +7,7 @@ import equinox as eqx
 
 from ...engine import AbstractContainer, AbstractFunction, AbstractLayer, Previous, Source, State, Wiring, wire
 from ._model import AbstractModel
-
-
-class Tied(eqx.Module):
-    """In the place of a layer that a graph already holds under the name `node`: the same parameters, another state."""
-
-    node: str = eqx.field(static=True)
+from ._nodes import check_states, tied, untied
 
 
 class Graph(AbstractModel):
@@ -56,32 +51,28 @@ class Graph(AbstractModel):
         - `outputs`: one source, or several for a tuple of outputs.
         - `inputs`: the name or names of the network's inputs.
 
-        **Raises:** `ValueError` naming the node for an unknown or missing source or a cycle without `snn.Previous`;
+        **Raises:** `ValueError` naming the node for an unknown or missing source, a cycle without `snn.Previous`, or a
+        layer that is used twice and not by this graph alone;
         `TypeError` for a node that cannot be called.
         """
-        layers: dict[int, str] = {}
-        self.nodes = {}
-        for name, layer in nodes.items():
-            if not callable(layer) and not isinstance(layer, AbstractModel):
-                raise TypeError(f"node '{name}' must be a layer or a function, found {layer!r}")
-            first = layers.setdefault(id(layer), name) if isinstance(layer, eqx.Module) else name
-            self.nodes[name] = layer if first == name else Tied(first)
+        self.nodes = tied(nodes, "Graph")
         self.wiring = wire(list(nodes), edges, outputs, (inputs,) if isinstance(inputs, str) else inputs)
         _check_sources(self.named_nodes, self.wiring)
 
     @property
     def named_nodes(self) -> Mapping[str, Any]:
-        return {name: self.nodes[node.node] if isinstance(node, Tied) else node for name, node in self.nodes.items()}
+        return untied(self.nodes)
 
-    def pack_states(self, states: dict[str, Any]) -> dict[str, Any]:
-        return {name: state for name, state in states.items() if state is not None}
+    def pack_states(self, states: Mapping[Any, Any]) -> dict[str, Any]:
+        return {str(name): state for name, state in states.items() if state is not None}
 
-    def unpack_states(self, states: Any) -> dict[str, Any]:
+    def unpack_states(self, states: Any) -> dict[Any, Any]:
+        edges = {str(edge): edge.key for edge in self.wiring.previous}
         wanted = [name for name, node in self.named_nodes.items() if isinstance(node, AbstractLayer)]
-        wanted += [str(edge) for edge in self.wiring.previous]
-        if missing := [name for name in wanted if name not in states]:
+        check_states(states, dict, f"a dict with {[*wanted, *edges]}")
+        if missing := [name for name in (*wanted, *edges) if name not in states]:
             raise ValueError(f"the states of {missing} are missing; found those of {list(states)}")
-        return dict(states)
+        return {edges.get(name, name): state for name, state in states.items()}
 
 
 def _check_sources(nodes: Mapping[str, Any], wiring: Wiring) -> None:

@@ -74,6 +74,8 @@ class AbstractModel(AbstractContainer):
 
         **Raises:** `ValueError` for inputs that do not fit.
         """
+        if not callable(engine):
+            raise TypeError(f"engine is a function such as snnax.engine.parallel, found {engine!r}")
         options = {} if mask is None else {"mask": mask}
         if not burnin:
             return engine(self, states, xs, key=key, **options)

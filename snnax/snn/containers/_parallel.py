@@ -1,6 +1,5 @@
 """Branches side by side, and around a block."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -8,8 +7,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ... import engine
 from ...engine import AbstractFunction, Wiring
 from ._model import AbstractModel
+from ._nodes import check_states, numbered, tied, untied
 from ._sequential import Sequential
 
 
@@ -22,7 +23,7 @@ class _Joined(AbstractFunction):
     def __call__(self, *xs: Array) -> Any:
         if self.join == "concatenate":
             return jnp.concatenate(xs, axis=0)
-        return functools.reduce(jnp.add, xs) if self.join == "sum" else self.join(*xs)
+        return engine.add(xs) if self.join == "sum" else self.join(*xs)
 
 
 class _AbstractBranches(AbstractModel):
@@ -33,12 +34,13 @@ class _AbstractBranches(AbstractModel):
 
     @property
     def named_nodes(self) -> Mapping[str, Any]:
-        return {str(index): branch for index, branch in enumerate(self.branches)} | {"join": _Joined(self.join)}
+        return untied(numbered(self.branches)) | {"join": _Joined(self.join)}
 
-    def pack_states(self, states: dict[str, Any]) -> list[Any]:
+    def pack_states(self, states: Mapping[Any, Any]) -> list[Any]:
         return [states.get(str(index)) for index in range(len(self.branches))]
 
-    def unpack_states(self, states: Any) -> dict[str, Any]:
+    def unpack_states(self, states: Any) -> dict[Any, Any]:
+        check_states(states, (list, tuple), f"a list for {len(self.branches)} branches")
         if len(states) != len(self.branches):
             raise ValueError(f"expected the states of {len(self.branches)} branches, found {len(states)}")
         return {str(index): state for index, state in enumerate(states)}
@@ -47,7 +49,7 @@ class _AbstractBranches(AbstractModel):
         return len(self.branches)
 
     def __getitem__(self, index: int) -> Any:
-        return self.branches[index]
+        return tuple(untied(numbered(self.branches)).values())[index]
 
 
 class Parallel(_AbstractBranches):
@@ -77,7 +79,7 @@ class Parallel(_AbstractBranches):
         """
         if not branches:
             raise ValueError("a Parallel needs at least one branch")
-        self.branches = _checked(branches, "Parallel")
+        self.branches = tuple(tied(numbered(branches), "Parallel").values())
         self.join = _checked_join(join)
 
     @property
@@ -113,7 +115,8 @@ class Residual(_AbstractBranches):
         if not layers:
             raise ValueError("a Residual needs at least one layer")
         chain = layers[0] if len(layers) == 1 else Sequential(*layers)
-        self.branches = _checked((chain,) if shortcut is None else (chain, shortcut), "Residual")
+        branches = (chain,) if shortcut is None else (chain, shortcut)
+        self.branches = tuple(tied(numbered(branches), "Residual").values())
         self.join = _checked_join(join)
 
     @property
@@ -121,13 +124,6 @@ class Residual(_AbstractBranches):
         names = [str(index) for index in range(len(self.branches))]
         read = ("input" if len(names) == 1 else names[1], names[0])
         return Wiring(("input",), (*((name, ("input",)) for name in names), ("join", read)), ("join",))
-
-
-def _checked(branches: tuple[Any, ...], kind: str) -> tuple[Any, ...]:
-    for index, branch in enumerate(branches):
-        if not callable(branch) and not isinstance(branch, AbstractModel):
-            raise TypeError(f"branch {index} of a {kind} must be a layer or a function, found {branch!r}")
-    return branches
 
 
 def _checked_join(join: Join) -> Join:

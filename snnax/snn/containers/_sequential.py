@@ -6,13 +6,14 @@ from typing import Any
 
 from ...engine import Wiring
 from ._model import AbstractModel
+from ._nodes import check_states, numbered, tied, untied
 
 
 class Sequential(AbstractModel):
     """Layers one after another. Layers of `equinox.nn`, plain functions and other containers work unchanged.
 
     Each layer sees the output of its predecessor of the same time step. `states` is a list with one entry per layer,
-    None for stateless ones.
+    None for stateless ones. A layer given twice is one layer used twice, each time with its own state.
 
     >>> import equinox as eqx, jax, jax.numpy as jnp
     >>> from snnax import snn
@@ -32,10 +33,7 @@ class Sequential(AbstractModel):
         """
         if not layers:
             raise ValueError("a Sequential needs at least one layer")
-        for index, layer in enumerate(layers):
-            if not callable(layer) and not isinstance(layer, AbstractModel):
-                raise TypeError(f"layer {index} of a Sequential must be a layer or a function, found {layer!r}")
-        self.layers = layers
+        self.layers = tuple(tied(numbered(layers), "Sequential").values())
 
     @property
     def wiring(self) -> Wiring:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -43,12 +41,13 @@ class Sequential(AbstractModel):
 
     @property
     def named_nodes(self) -> Mapping[str, Any]:
-        return {str(index): layer for index, layer in enumerate(self.layers)}
+        return untied(numbered(self.layers))
 
-    def pack_states(self, states: dict[str, Any]) -> list[Any]:
+    def pack_states(self, states: Mapping[Any, Any]) -> list[Any]:
         return [states.get(str(index)) for index in range(len(self.layers))]
 
-    def unpack_states(self, states: Any) -> dict[str, Any]:
+    def unpack_states(self, states: Any) -> dict[Any, Any]:
+        check_states(states, (list, tuple), f"a list for {len(self.layers)} layers")
         if len(states) != len(self.layers):
             raise ValueError(f"expected the states of {len(self.layers)} layers, found {len(states)}")
         return {str(index): state for index, state in enumerate(states)}
@@ -57,11 +56,12 @@ class Sequential(AbstractModel):
         return len(self.layers)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.layers)
+        return iter(self.named_nodes.values())
 
     def __getitem__(self, index: int | slice) -> Any:
         """A layer, or the chain of a slice."""
-        return Sequential(*self.layers[index]) if isinstance(index, slice) else self.layers[index]
+        layers = tuple(self)[index]
+        return Sequential(*layers) if isinstance(index, slice) else layers
 
 
 @functools.cache

@@ -7,9 +7,11 @@ from typing import Any, Literal, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
+from ...domains import FRACTION, NOT_NEGATIVE, check
 from ...engine import AbstractContainer, AbstractSequenceLayer, walk
+from ..parts import output_dtype, owned
 
 
 Model = TypeVar("Model", bound=AbstractContainer)
@@ -94,6 +96,8 @@ class BatchNorm(AbstractSequenceLayer):
             raise ValueError(f"statistics must be 'step', 'sequence' or 'per_step', found {statistics!r}")
         if (steps is not None) != (statistics == "per_step"):
             raise ValueError(f"steps goes with statistics='per_step', found steps={steps} and {statistics!r}")
+        check("momentum", momentum, FRACTION)
+        check("epsilon", epsilon, NOT_NEGATIVE)
         shape = (channels,) if steps is None else (steps, channels)
         dtype = jnp.result_type(float)
         self.weight = jnp.ones(shape, dtype) if use_weight else None
@@ -120,18 +124,17 @@ class BatchNorm(AbstractSequenceLayer):
         del key
         if shape is not None and (not shape or shape[0] != self.channels):
             raise ValueError(f"BatchNorm was built for {self.channels} channels, found inputs of shape {tuple(shape)}")
-        dtype = jnp.result_type(float)
-        mean, var = jax.lax.stop_gradient((self.mean.astype(dtype), self.var.astype(dtype)))
+        mean, var = (owned(value, value.shape) for value in jax.lax.stop_gradient((self.mean, self.var)))
         return BatchNormState(mean, var, jnp.zeros((), jnp.int32))
 
     def __call__(
-        self, state: BatchNormState, x: Float[Array, "channels ..."], *, key: Any = None
+        self, state: BatchNormState, x: Shaped[Array, "channels ..."], *, key: Any = None
     ) -> tuple[BatchNormState, Float[Array, "channels ..."]]:
         """One time step; returns the new statistics and the normalised input in its dtype.
 
         A time step beyond `steps` has the statistics and parameters of the last one.
 
-        **Raises:** `ValueError` in training on statistics of the whole sequence.
+        **Raises:** `ValueError` in training on statistics of the whole sequence, or of one value per channel.
         """
         del key
         if self.needs_whole_sequence:
@@ -142,7 +145,7 @@ class BatchNorm(AbstractSequenceLayer):
         return self._step(state, x, None)
 
     def apply_sequence(
-        self, state: BatchNormState, xs: Float[Array, "time channels ..."], *, keys: Any = None, mask: Any = None
+        self, state: BatchNormState, xs: Shaped[Array, "time channels ..."], *, keys: Any = None, mask: Any = None
     ) -> tuple[BatchNormState, Float[Array, "time channels ..."]]:
         """A whole sequence, as described for `snn.AbstractSequenceLayer`.
 
@@ -157,7 +160,7 @@ class BatchNorm(AbstractSequenceLayer):
         wide = xs.astype(state.mean.dtype)
         mean, var, size = self._statistics(wide, mask)
         state = self._updated(state, slice(None), mean, var, size)
-        return state, self._normalised(wide, mean, var, slice(None)).astype(xs.dtype)
+        return state, self._normalised(wide, mean, var, slice(None)).astype(output_dtype(xs))
 
     def _step(self, state: BatchNormState, x: Array, counts: Array | None) -> tuple[BatchNormState, Array]:
         row = slice(None) if self.steps is None else jnp.minimum(state.step, self.steps - 1)
@@ -167,7 +170,7 @@ class BatchNorm(AbstractSequenceLayer):
         if not self.inference:
             mean, var, size = self._statistics(wide, None if counts is None else counts[None])
             state = self._updated(state, row, mean, var, size)
-        out = self._normalised(wide, mean, var, row)[0].astype(x.dtype)
+        out = self._normalised(wide, mean, var, row)[0].astype(output_dtype(x))
         passed = jnp.ones((), bool) if counts is None else self._over_batch(counts.astype(wide.dtype)) > 0
         return BatchNormState(state.mean, state.var, state.step + passed.astype(state.step.dtype)), out
 
@@ -179,10 +182,21 @@ class BatchNorm(AbstractSequenceLayer):
         axes = (0, *range(2, xs.ndim))
         counts = jnp.ones(xs.shape[0], xs.dtype) if mask is None else mask.astype(xs.dtype)
         weights = counts.reshape(-1, *(1,) * (xs.ndim - 1))
+        self._check_size(xs.shape[0] * math.prod(xs.shape[2:]))
         size = self._over_batch(counts.sum() * math.prod(xs.shape[2:]))
         mean = self._over_batch((weights * xs).sum(axes)) / jnp.maximum(size, 1)
         centred = xs - _over_space(mean, xs)
         return mean, self._over_batch((weights * centred**2).sum(axes)) / jnp.maximum(size, 1), size
+
+    def _check_size(self, values: int) -> None:
+        """**Raises:** `ValueError` where a channel has one value, which is its own mean."""
+        if values * (1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)) == 1:
+            batch = "the batch has one sample" if self.axis_name is not None else "it sees no batch"
+            raise ValueError(
+                f"BatchNorm in training needs more than one value per channel, and {batch}: all outputs would be 0. "
+                "Name the batch, BatchNorm(..., axis_name='batch') in jax.vmap(..., axis_name='batch'), or switch to "
+                "the running statistics: eqx.nn.inference_mode(model)"
+            )
 
     def _updated(self, state: BatchNormState, row: Any, mean: Array, var: Array, size: Array) -> BatchNormState:
         mean, var, size = jax.lax.stop_gradient((mean, var, size))

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from ...engine import AbstractSequenceLayer, scan_layer
-from ..parts import check_parameters, floating, resolve_shape
+from ..parts import check_parameters, output_dtype, parameter, resolve_shape
 
 
 Interpolation = Literal["linear", "gaussian"]
@@ -86,7 +86,7 @@ class Delay(AbstractSequenceLayer):
         return DelayState(jnp.zeros((self.max_delay, *shape), jnp.result_type(float)))
 
     def __call__(
-        self, state: DelayState, x: Float[Array, "..."], *, key: Any = None
+        self, state: DelayState, x: Shaped[Array, "..."], *, key: Any = None
     ) -> tuple[DelayState, Float[Array, "..."]]:
         """One time step; the output has the dtype of `x`.
 
@@ -97,7 +97,7 @@ class Delay(AbstractSequenceLayer):
         return state, outs[0]
 
     def apply_sequence(
-        self, state: DelayState, xs: Float[Array, "time ..."], *, keys: Any = None, mask: Any = None
+        self, state: DelayState, xs: Shaped[Array, "time ..."], *, keys: Any = None, mask: Any = None
     ) -> tuple[DelayState, Float[Array, "time ..."]]:
         """A whole sequence, as described for `snn.AbstractSequenceLayer`: without a loop where all steps count."""
         if mask is not None or xs.shape[0] == 0:
@@ -124,7 +124,7 @@ class Delay(AbstractSequenceLayer):
                 for delay in range(self.max_delay + 1)
             ]
             outs = functools.reduce(jnp.add, pieces)
-        return DelayState(history[num_steps:]), outs.astype(xs.dtype)
+        return DelayState(history[num_steps:]), outs.astype(output_dtype(xs))
 
 
 class DelayedLinear(AbstractSequenceLayer):
@@ -199,7 +199,7 @@ class DelayedLinear(AbstractSequenceLayer):
         return DelayState(jnp.zeros((self.max_delay, *shape), jnp.result_type(float)))
 
     def __call__(
-        self, state: DelayState, x: Float[Array, "in_features"], *, key: Any = None
+        self, state: DelayState, x: Shaped[Array, "in_features"], *, key: Any = None
     ) -> tuple[DelayState, Float[Array, "out_features"]]:
         """One time step; the output has the dtype of `x`.
 
@@ -210,7 +210,7 @@ class DelayedLinear(AbstractSequenceLayer):
         return state, outs[0]
 
     def apply_sequence(
-        self, state: DelayState, xs: Float[Array, "time in_features"], *, keys: Any = None, mask: Any = None
+        self, state: DelayState, xs: Shaped[Array, "time in_features"], *, keys: Any = None, mask: Any = None
     ) -> tuple[DelayState, Float[Array, "time out_features"]]:
         """A whole sequence, as described for `snn.AbstractSequenceLayer`: one convolution where all steps count."""
         if mask is not None or xs.shape[0] == 0:
@@ -222,13 +222,13 @@ class DelayedLinear(AbstractSequenceLayer):
         kernel = jnp.moveaxis(taps[::-1] * self.weight.astype(history.dtype)[None], 0, -1)
         outs = jax.lax.conv_general_dilated(history.T[None], kernel, (1,), "VALID")[0].T
         outs = outs if self.bias is None else outs + self.bias.astype(outs.dtype)[None]
-        return DelayState(history[xs.shape[0] :]), outs.astype(xs.dtype)
+        return DelayState(history[xs.shape[0] :]), outs.astype(output_dtype(xs))
 
 
 def _delays(delay: Any) -> Array:
     """Delays as an array: floating point ones to learn, others as indices."""
     delay = jnp.asarray(delay)
-    return floating(delay) if jnp.issubdtype(delay.dtype, jnp.floating) else delay.astype(jnp.int32)
+    return parameter("delay", delay) if jnp.issubdtype(delay.dtype, jnp.floating) else delay.astype(jnp.int32)
 
 
 def _longest(delay: Any, max_delay: int | None) -> int:

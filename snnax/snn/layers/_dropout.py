@@ -5,10 +5,10 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from ...engine import AbstractSequenceLayer
-from ..parts import resolve_shape
+from ..parts import as_float, resolve_shape
 
 
 class DropoutState(eqx.Module):
@@ -65,14 +65,14 @@ class Dropout(AbstractSequenceLayer):
         return DropoutState(jnp.ones(resolve_shape(None, shape), bool), jnp.zeros((), bool))
 
     def __call__(
-        self, state: DropoutState, x: Float[Array, "..."], *, key: Any = None
+        self, state: DropoutState, x: Shaped[Array, "..."], *, key: Any = None
     ) -> tuple[DropoutState, Float[Array, "..."]]:
         """One time step.
 
         **Raises:** `ValueError` without a key, unless dropout is off.
         """
         if self.inference or self.p == 0:
-            return state, x
+            return state, as_float(x)
         mask = self._draw(key, state)
         if self.per == "sequence":
             mask = jnp.where(state.drawn, state.mask, mask)
@@ -80,11 +80,11 @@ class Dropout(AbstractSequenceLayer):
         return state, self._masked(mask, x)
 
     def apply_sequence(
-        self, state: DropoutState, xs: Float[Array, "time ..."], *, keys: Any = None, mask: Any = None
+        self, state: DropoutState, xs: Shaped[Array, "time ..."], *, keys: Any = None, mask: Any = None
     ) -> tuple[DropoutState, Float[Array, "time ..."]]:
         """A whole sequence, as described for `snn.AbstractSequenceLayer`."""
         if self.inference or self.p == 0 or xs.shape[0] == 0:
-            return state, xs
+            return state, as_float(xs)
         if self.per == "step":
             masks = jax.vmap(lambda key: self._draw(key, state))(self._checked(keys))
             return state, self._masked(masks, xs)
@@ -104,4 +104,5 @@ class Dropout(AbstractSequenceLayer):
         return jax.random.bernoulli(self._checked(key), 1 - self.p, state.mask.shape)
 
     def _masked(self, mask: Array, xs: Array) -> Array:
+        xs = as_float(xs)
         return jnp.where(mask, xs / (1 - self.p), jnp.zeros((), xs.dtype))

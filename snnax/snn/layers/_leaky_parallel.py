@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..parts import Firing, FiringOptions, fixed_delay, floating
+from ...domains import FRACTION
+from ..parts import Firing, FiringOptions, fixed_delay, parameter
 from ._projected import AbstractProjectedLayer
 
 
@@ -70,7 +71,7 @@ class LeakyParallel(AbstractProjectedLayer):
         if decay is None:
             self.weight_hh = draw(keys[1], hidden_size, hidden_size)
         else:
-            self.weight_hh = jnp.diag(jnp.broadcast_to(floating(decay), (hidden_size,)))
+            self.weight_hh = jnp.diag(jnp.broadcast_to(parameter("decay", decay, FRACTION), (hidden_size,)))
         self.bias = draw(keys[2], hidden_size) if use_bias else None
         self.bias_hh = None
         self.firing = Firing(threshold, "none", **fixed_delay("LeakyParallel", firing, False))

@@ -13,11 +13,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from ...engine import AbstractFunction
 from ...surrogate import AbstractSurrogate, SuperSpike
-from ..parts import floating
+from ..parts import as_float, output_dtype, parameter
 
 
 Sizes = int | Sequence[int]
@@ -58,7 +58,7 @@ class MaxPool(AbstractFunction):
     stride: Sizes | None = eqx.field(static=True, default=None)
     padding: Sizes = eqx.field(static=True, default=0)
 
-    def __call__(self, x: Float[Array, "channels ..."]) -> Float[Array, "channels ..."]:
+    def __call__(self, x: Shaped[Array, "channels ..."]) -> Float[Array, "channels ..."]:
         """**Arguments:** `x`: `(channels, *space)`; a kernel size, stride (default: the kernel size) and padding on
         both sides for all spatial axes, or one each.
 
@@ -78,7 +78,7 @@ class AvgPool(AbstractFunction):
     stride: Sizes | None = eqx.field(static=True, default=None)
     padding: Sizes = eqx.field(static=True, default=0)
 
-    def __call__(self, x: Float[Array, "channels ..."]) -> Float[Array, "channels ..."]:
+    def __call__(self, x: Shaped[Array, "channels ..."]) -> Float[Array, "channels ..."]:
         """Arguments and errors as for `MaxPool`."""
         return _pool(self, x, 0.0, lambda slices: functools.reduce(jnp.add, slices) / len(slices))
 
@@ -109,18 +109,19 @@ class SpikingMaxPool(AbstractFunction):
         surrogate: AbstractSurrogate | None = None,
     ):
         """**Arguments:** sizes as for `MaxPool`; `surrogate`: `SuperSpike()` when not given."""
-        self.threshold = floating(threshold)
+        self.threshold = parameter("threshold", threshold)
         self.surrogate = SuperSpike() if surrogate is None else surrogate
         self.kernel_size = kernel_size
         self.stride = stride
         self.padding = padding
 
-    def __call__(self, x: Float[Array, "channels ..."]) -> Float[Array, "channels ..."]:
+    def __call__(self, x: Shaped[Array, "channels ..."]) -> Float[Array, "channels ..."]:
         """Arguments and errors as for `MaxPool`."""
-        return self.surrogate(_pool(self, x, -jnp.inf, max_of) - self.threshold.astype(x.dtype))
+        return self.surrogate(_pool(self, x, -jnp.inf, max_of) - self.threshold.astype(output_dtype(x)))
 
 
 def _pool(layer: Any, x: Array, fill: float, combine: Callable[[list[Array]], Array]) -> Array:
+    x = as_float(x)
     spatial = x.ndim - 1
     window = _per_axis("kernel_size", layer.kernel_size, spatial, 1)
     strides = window if layer.stride is None else _per_axis("stride", layer.stride, spatial, 1)

@@ -4,9 +4,10 @@ import abc
 from typing import Any
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from ...engine import AbstractSequenceLayer, scan_layer
+from ..parts import output_dtype
 
 
 class AbstractProjectedLayer(AbstractSequenceLayer):
@@ -28,14 +29,14 @@ class AbstractProjectedLayer(AbstractSequenceLayer):
         """False: the layer can be stepped."""
         return False
 
-    def __call__(self, state: Any, x: Float[Array, "..."], *, key: Any = None) -> tuple[Any, Float[Array, "..."]]:
+    def __call__(self, state: Any, x: Shaped[Array, "..."], *, key: Any = None) -> tuple[Any, Float[Array, "..."]]:
         """One time step; returns the new state and the spikes in the dtype of `x`."""
         del key
         state, out = self.advance(state, self.project(x))
-        return state, out.astype(x.dtype)
+        return state, out.astype(output_dtype(x))
 
     def apply_sequence(
-        self, state: Any, xs: Float[Array, "time ..."], *, keys: Any = None, mask: Any = None
+        self, state: Any, xs: Shaped[Array, "time ..."], *, keys: Any = None, mask: Any = None
     ) -> tuple[Any, Float[Array, "time ..."]]:
         """A whole sequence, as described for `snn.AbstractSequenceLayer`."""
         del keys
@@ -44,4 +45,4 @@ class AbstractProjectedLayer(AbstractSequenceLayer):
             return self.advance(state, projected)
 
         state, outs = scan_layer(advance, state, jax.vmap(self.project)(xs), None, mask)
-        return state, outs.astype(xs.dtype)
+        return state, outs.astype(output_dtype(xs))

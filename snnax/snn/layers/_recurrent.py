@@ -5,11 +5,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from ...engine import AbstractContainer, AbstractFunction, AbstractLayer, apply
 from ..neurons import AbstractNeuron
-from ..parts import check_input, floating
+from ..parts import as_float, check_input, output_dtype, parameter
 from ._state import AbstractOuterState, initial_state
 
 
@@ -24,9 +24,10 @@ class OneToOne(AbstractFunction):
 
     def __init__(self, weight: ArrayLike):
         """**Arguments:** `weight`: scalar or per neuron."""
-        self.weight = floating(weight)
+        self.weight = parameter("weight", weight)
 
     def __call__(self, x: Array) -> Array:
+        x = as_float(x)
         return self.weight.astype(x.dtype) * x
 
 
@@ -90,7 +91,7 @@ class Recurrent(AbstractLayer):
         still = eqx.nn.inference_mode(self.connection)
         try:
             back = eqx.filter_eval_shape(apply, still, connection, (z,), jax.random.key(0))[1]
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"the connection does not take the output of the neurons, {z.shape}: {error}") from error
         wanted = self._input_shape(neuron, shape)
         if back.shape != wanted:
@@ -100,7 +101,7 @@ class Recurrent(AbstractLayer):
         return RecurrentState(neuron, jnp.zeros(z.shape, jnp.result_type(float)), connection)
 
     def __call__(
-        self, state: RecurrentState, x: Float[Array, "..."], *, key: Any = None
+        self, state: RecurrentState, x: Shaped[Array, "..."], *, key: Any = None
     ) -> tuple[RecurrentState, Float[Array, "..."]]:
         """One time step; returns the new state and the output of the neuron in the dtype of `x`."""
         neuron_key, connection_key = (None, None) if key is None else jax.random.split(key)
@@ -114,7 +115,7 @@ class Recurrent(AbstractLayer):
                 neuron, z = self.neuron(state.neuron, given, feedback=back, key=neuron_key)
             else:
                 neuron, z = self.neuron(state.neuron, given + back, key=neuron_key)
-        return RecurrentState(neuron, z.astype(state.z.dtype), connection), z.astype(x.dtype)
+        return RecurrentState(neuron, z.astype(state.z.dtype), connection), z.astype(output_dtype(x))
 
     def _input_shape(self, neuron_state: Any, shape: tuple[int, ...] | None) -> tuple[int, ...]:
         # A neuron that was built with its shape takes inputs of that shape.

@@ -5,11 +5,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
+from ...domains import NOT_NEGATIVE
 from ...engine import AbstractLayer
 from ...surrogate import AbstractSurrogate, SuperSpike
-from ..parts import Firing, floating
+from ..parts import Firing, output_dtype, parameter
 from ._state import AbstractOuterState
 
 
@@ -54,8 +55,6 @@ class Refractory(AbstractLayer):
         """
         if not isinstance(neuron, AbstractLayer):
             raise TypeError(f"neuron must be a layer with a state, found {neuron!r}")
-        if isinstance(period, int | float) and not period >= 0:
-            raise ValueError(f"period must be a number of time steps, found {period}")
         is_firing = lambda x: isinstance(x, Firing)  # noqa: E731
         rules = [x for x in jax.tree.leaves(neuron, is_leaf=is_firing) if is_firing(x)]
         if any(rule.amplitude is not None for rule in rules):
@@ -64,7 +63,7 @@ class Refractory(AbstractLayer):
                 "put snn.OneToOne(amplitude) behind the Refractory instead"
             )
         self.neuron = neuron
-        self.period = floating(period)
+        self.period = parameter("period", period, NOT_NEGATIVE, "it is a number of time steps")
         self.surrogate = SuperSpike() if surrogate is None else surrogate
 
     def init_state(self, shape: tuple[int, ...] | None = None, *, key: Any = None) -> RefractoryState:
@@ -73,7 +72,7 @@ class Refractory(AbstractLayer):
         return RefractoryState(neuron, jnp.zeros(neuron.v.shape, jnp.result_type(float)))
 
     def __call__(
-        self, state: RefractoryState, x: Float[Array, "..."], *, key: Any = None
+        self, state: RefractoryState, x: Shaped[Array, "..."], *, key: Any = None
     ) -> tuple[RefractoryState, Float[Array, "..."]]:
         """One time step; returns the new state and the spikes in the dtype of `x`."""
         with jax.named_scope("neuron"):
@@ -84,4 +83,4 @@ class Refractory(AbstractLayer):
         z = (1 - waits) * out.astype(dtype)
         rho = (1 - z) * jax.nn.relu(state.rho - waits) + z * self.period.astype(dtype)
         neuron = eqx.tree_at(lambda neuron: neuron.v, neuron, v)
-        return RefractoryState(neuron, rho), z.astype(x.dtype)
+        return RefractoryState(neuron, rho), z.astype(output_dtype(x))

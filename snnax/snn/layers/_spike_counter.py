@@ -3,11 +3,12 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from ...engine import AbstractLinearLayer, linear_recurrence
-from ..parts import Shape, as_shape, check_input, resolve_shape
+from ..parts import Shape, as_shape, check_input, output_dtype, resolve_shape
 
 
 class CountState(eqx.Module):
@@ -38,7 +39,7 @@ class SpikeCounter(AbstractLinearLayer):
         return CountState(jnp.zeros(resolve_shape(self.shape, shape), jnp.result_type(float)))
 
     def __call__(
-        self, state: CountState, x: Float[Array, "..."], *, key: Any = None
+        self, state: CountState, x: Shaped[Array, "..."], *, key: Any = None
     ) -> tuple[CountState, Float[Array, "..."]]:
         """One time step; the output is the count with this step's spikes, in the dtype of `x`.
 
@@ -46,7 +47,7 @@ class SpikeCounter(AbstractLinearLayer):
         """
         del key
         count = state.count + check_input(x, state.count)
-        return CountState(count), count.astype(x.dtype)
+        return CountState(count), count.astype(output_dtype(x))
 
     @property
     def is_linear(self) -> bool:
@@ -54,8 +55,9 @@ class SpikeCounter(AbstractLinearLayer):
         return True
 
     def apply_parallel(
-        self, state: CountState, xs: Float[Array, "time ..."]
+        self, state: CountState, xs: Shaped[Array, "time ..."]
     ) -> tuple[CountState, Float[Array, "time ..."]]:
         """All time steps at once: the counts after each of them."""
-        counts = linear_recurrence(jnp.ones((), state.count.dtype), xs.astype(state.count.dtype), state.count)
-        return CountState(counts), counts.astype(xs.dtype)
+        spikes = jax.vmap(check_input, in_axes=(0, None))(xs, state.count)
+        counts = linear_recurrence(jnp.ones((), state.count.dtype), spikes, state.count)
+        return CountState(counts), counts.astype(output_dtype(xs))

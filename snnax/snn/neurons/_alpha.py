@@ -5,8 +5,9 @@ from typing import Any, Literal, Unpack
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
+from ...domains import POSITIVE, check
 from ...engine import AbstractLayer
 from ..parts import (
     AbstractDecay,
@@ -19,6 +20,7 @@ from ..parts import (
     check_parameters,
     factor_from_tau,
     fixed_delay,
+    output_dtype,
     resolve_shape,
 )
 
@@ -76,6 +78,7 @@ class Alpha(AbstractLayer):
         if reset not in ("zero", "subtract", "none"):
             raise ValueError(f"reset must be 'zero', 'subtract' or 'none', found {reset!r}")
         self.decay_exc, self.decay_inh = as_decay(decay_exc), as_decay(decay_inh)
+        check("threshold", threshold, POSITIVE, "neurons at rest must not spike")
         self.firing = Firing(threshold, reset, **fixed_delay("Alpha", firing, True))
         self.shape = as_shape(shape)
 
@@ -97,7 +100,7 @@ class Alpha(AbstractLayer):
         return AlphaState(*jnp.zeros((3, *shape), jnp.result_type(float)))
 
     def __call__(
-        self, state: AlphaState, x: Float[Array, "..."], *, key: Any = None
+        self, state: AlphaState, x: Shaped[Array, "..."], *, key: Any = None
     ) -> tuple[AlphaState, Float[Array, "..."]]:
         """One time step; returns the new state and the spikes in the dtype of `x`.
 
@@ -116,7 +119,7 @@ class Alpha(AbstractLayer):
         elif pending is not None:
             v, i_exc, i_inh = v + state.i_inh * pending, i_exc - threshold * pending, (1 - pending) * i_inh
         v, i_exc, i_inh = map(self.firing.quantised, (v, i_exc, i_inh))
-        return AlphaState(v, i_exc, i_inh), self.firing.output(self.firing.decide(v, threshold), x.dtype)
+        return AlphaState(v, i_exc, i_inh), self.firing.output(self.firing.decide(v, threshold), output_dtype(x))
 
 
 def _check_decays(decay_exc: float, decay_inh: float) -> None:

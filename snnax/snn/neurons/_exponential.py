@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
+from ...domains import POSITIVE
 from ..parts import (
     AbstractDecay,
     Adaptation,
@@ -17,8 +18,8 @@ from ..parts import (
     Shape,
     as_shape,
     decays_from_tau,
-    floating,
     optional,
+    parameter,
     rate_from_tau,
     split_options,
 )
@@ -90,7 +91,8 @@ class EIF(_AbstractExponential):
         del key
         integration, firing = split_options(options)
         self.integration = Integration(decay_constants, input_scale="one_minus_decay", **integration)
-        self.delta_T, self.theta_rh = floating(delta_T), optional(theta_rh)
+        self.delta_T = parameter("delta_T", delta_T, POSITIVE)
+        self.theta_rh = optional("theta_rh", theta_rh)
         self.firing = Firing(threshold, reset, **firing)
         self.adaptation = None
         self.shape = as_shape(shape)
@@ -152,7 +154,8 @@ class AdEx(_AbstractExponential):
         integration, firing = split_options(options)
         self.integration = Integration(decay_constants, input_scale="one_minus_decay", **integration)
         self.adaptation = Adaptation(decay_adapt, coupling=coupling, jump=jump, acts_on="current")
-        self.delta_T, self.theta_rh = floating(delta_T), optional(theta_rh)
+        self.delta_T = parameter("delta_T", delta_T, POSITIVE)
+        self.theta_rh = optional("theta_rh", theta_rh)
         self.firing = Firing(threshold, reset, **firing)
         self.shape = as_shape(shape)
 

@@ -5,9 +5,9 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Unpack
 
 import equinox as eqx
-import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
+from ...domains import POSITIVE, check
 from ...engine import AbstractLayer
 from ..parts import (
     Firing,
@@ -16,8 +16,10 @@ from ..parts import (
     as_shape,
     check_input,
     check_parameters,
-    floating,
     optional,
+    output_dtype,
+    owned,
+    parameter,
     resolve_shape,
 )
 from ._neuron import NeuronState
@@ -84,6 +86,7 @@ class Izhikevich(AbstractLayer):
     depend on it. `Izhikevich.named` gives them, each with its time step; one of them, accommodation, recovers by
     $u_t = u_{t-1} + \Delta t\, a b (v - v_\text{recovery})$ (`recovery="integral"`):
 
+    >>> import jax.numpy as jnp
     >>> neuron = Izhikevich.named("tonic_spiking", 1)
     >>> state, spikes = neuron.init_state(), 0.0
     >>> for _ in range(400):  # 100 ms
@@ -139,7 +142,7 @@ class Izhikevich(AbstractLayer):
         - `reads`, `recovery`, `v_recovery`: how `u` follows the membrane, see above.
         - all others: see `snn.Firing`.
 
-        **Raises:** `ValueError` for an unknown option.
+        **Raises:** `ValueError` for an unknown option, NaN, or a time step that is not positive.
         """
         del key
         if reads not in ("before", "after"):
@@ -147,10 +150,12 @@ class Izhikevich(AbstractLayer):
         if recovery not in ("linear", "integral"):
             raise ValueError(f"recovery must be 'linear' or 'integral', found {recovery!r}")
         self.reads, self.recovery, self.v_recovery = reads, recovery, float(v_recovery)
-        self.a, self.b, self.d = map(floating, (a, b, d))
-        self.quadratic, self.linear, self.constant = map(floating, (quadratic, linear, constant))
-        self.v0, self.u0 = floating(v0), optional(u0)
-        self.firing = Firing(threshold, floating(c), **firing)
+        check("dt", dt, POSITIVE)
+        self.a, self.b, self.d = parameter("a", a), parameter("b", b), parameter("d", d)
+        self.quadratic, self.linear = parameter("quadratic", quadratic), parameter("linear", linear)
+        self.constant = parameter("constant", constant)
+        self.v0, self.u0 = parameter("v0", v0), optional("u0", u0)
+        self.firing = Firing(threshold, parameter("c", c), **firing)
         self.dt = float(dt)
         self.shape = as_shape(shape)
 
@@ -170,13 +175,12 @@ class Izhikevich(AbstractLayer):
         del key
         shape = resolve_shape(self.shape, shape)
         check_parameters(self, shape)
-        dtype = jnp.result_type(float)
-        v = jnp.broadcast_to(self.v0.astype(dtype), shape)
-        u = self.b.astype(dtype) * v if self.u0 is None else jnp.broadcast_to(self.u0.astype(dtype), shape)
+        v = owned(self.v0, shape)
+        u = owned(self.b.astype(v.dtype) * v if self.u0 is None else self.u0, shape)
         return NeuronState(v, None, u)
 
     def __call__(
-        self, state: NeuronState, x: Float[Array, "..."], *, key: Any = None
+        self, state: NeuronState, x: Shaped[Array, "..."], *, key: Any = None
     ) -> tuple[NeuronState, Float[Array, "..."]]:
         """One time step; returns the new state and the spikes in the dtype of `x`.
 
@@ -194,4 +198,4 @@ class Izhikevich(AbstractLayer):
         )
         target = b * ((before if self.reads == "before" else charged) - self.v_recovery)
         recovered = u + self.dt * a * (target - u if self.recovery == "linear" else target)
-        return NeuronState(v, None, recovered + z * d), self.firing.output(z, x.dtype)
+        return NeuronState(v, None, recovered + z * d), self.firing.output(z, output_dtype(x))

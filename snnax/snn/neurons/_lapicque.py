@@ -5,7 +5,8 @@ from typing import Any, Unpack
 import equinox as eqx
 from jaxtyping import Array, ArrayLike
 
-from ..parts import Factor, Firing, FiringOptions, Integration, Reset, Shape, as_shape, check_times, floating
+from ...domains import FRACTION, POSITIVE, check
+from ..parts import Factor, Firing, FiringOptions, Integration, Reset, Shape, as_shape, check_times, parameter
 from ._neuron import AbstractNeuron
 
 
@@ -45,13 +46,17 @@ class Lapicque(AbstractNeuron):
         key: Any = None,
         **firing: Unpack[FiringOptions],
     ):
-        """**Arguments:** `resistance`, `capacitance`: scalar or per neuron; `dt`: the time step; all others as in
+        r"""**Arguments:** `resistance`, `capacitance`: scalar or per neuron; `dt`: the time step; all others as in
         `snn.LIF`.
 
-        **Raises:** `ValueError` for an unknown option.
+        **Raises:** `ValueError` for parameters that are not positive or a `dt` above $R C$, and for an unknown option.
         """
         del key
-        self.resistance, self.capacitance = floating(resistance), floating(capacitance)
+        self.resistance = parameter("resistance", resistance, POSITIVE)
+        self.capacitance = parameter("capacitance", capacitance, POSITIVE)
+        check("dt", dt, POSITIVE)
+        lost = dt / (self.resistance * self.capacitance)
+        check("dt / (resistance * capacitance)", lost, FRACTION, "an Euler step of more overshoots")
         self.dt = float(dt)
         self.adaptation = None
         self.firing = Firing(threshold, reset, **firing)

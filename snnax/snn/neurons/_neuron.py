@@ -9,8 +9,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
+from ...domains import POSITIVE, check
 from ...engine import AbstractLinearLayer, linear_recurrence
 from ..parts import (
     AbstractDecay,
@@ -22,6 +23,8 @@ from ..parts import (
     added,
     check_input,
     check_parameters,
+    output_dtype,
+    owned,
     resolve_shape,
 )
 
@@ -43,6 +46,11 @@ class AbstractNeuron(AbstractLinearLayer):
     shape: eqx.AbstractVar[tuple[int, ...] | None]
     # The membrane potential without input, where a neuron starts.
     v_rest: eqx.AbstractVar[Array | float]
+
+    def __check_init__(self):
+        if self.firing is not None:
+            above_rest = self.firing.threshold - self.v_rest
+            check("threshold - resting potential", above_rest, POSITIVE, "neurons at rest must not spike")
 
     @property
     def decay_mem(self) -> AbstractDecay:
@@ -94,13 +102,13 @@ class AbstractNeuron(AbstractLinearLayer):
         check_parameters(self, shape)
         dtype = jnp.result_type(float)
         return NeuronState(
-            jnp.broadcast_to(jnp.asarray(self.v_rest, dtype), shape),
+            owned(self.v_rest, shape),
             None if self.decay_syn is None else jnp.zeros(shape, dtype),
             None if self.adaptation is None else jnp.zeros(shape, dtype),
         )
 
     def __call__(
-        self, state: NeuronState, x: Float[Array, "..."], *, feedback: Array | None = None, key: Any = None
+        self, state: NeuronState, x: Shaped[Array, "..."], *, feedback: Array | None = None, key: Any = None
     ) -> tuple[NeuronState, Float[Array, "..."]]:
         """One time step. `feedback` is a second input, which is added after the first: floating point sums differ.
 
@@ -117,18 +125,18 @@ class AbstractNeuron(AbstractLinearLayer):
         drive, i = self.integration.drive(state.i, *inputs)
         if self.firing is None:
             v = added(self.charge(state.v, drive), *last)
-            return NeuronState(v, i), v.astype(x.dtype)
+            return NeuronState(v, i), v.astype(output_dtype(x))
         i = None if i is None else self.firing.quantised(i)
         if self.adaptation is None:
             v, z, _ = self.firing.fire(state.v, lambda v: added(self.charge(v, drive), *last))
-            return NeuronState(v, i), self.firing.output(z, x.dtype)
+            return NeuronState(v, i), self.firing.output(z, output_dtype(x))
         assert state.a is not None
         drive = drive - self.adaptation.current(state.a)
         threshold = self.adaptation.threshold(self.firing.threshold, state.a)
         v, z, charged = self.firing.fire(state.v, lambda v: added(self.charge(v, drive), *last), threshold)
         a = self.adaptation.following(state.a, state.v, charged, jnp.asarray(self.v_rest, v.dtype))
         a = self.adaptation.jumped(a, jax.lax.stop_gradient(z) if self.adaptation.detach else z)
-        return NeuronState(v, i, a), self.firing.output(z, x.dtype)
+        return NeuronState(v, i, a), self.firing.output(z, output_dtype(x))
 
     @property
     def is_linear(self) -> bool:
@@ -138,7 +146,7 @@ class AbstractNeuron(AbstractLinearLayer):
         return self.adaptation is None and self.membrane_factor is not None
 
     def apply_parallel(
-        self, state: NeuronState, xs: Float[Array, "time ..."]
+        self, state: NeuronState, xs: Shaped[Array, "time ..."]
     ) -> tuple[NeuronState, Float[Array, "time ..."]]:
         """All time steps at once: the states after each of them, and the outputs."""
         factor = self.membrane_factor
@@ -149,6 +157,6 @@ class AbstractNeuron(AbstractLinearLayer):
         v = linear_recurrence(factor.astype(state.v.dtype), jumps, state.v)
         firing = self.firing
         if firing is None:
-            return NeuronState(v, i), v.astype(xs.dtype)
+            return NeuronState(v, i), v.astype(output_dtype(xs))
         z = jax.vmap(lambda v: firing.decide(v, firing.threshold.astype(v.dtype)))(v)
-        return NeuronState(v, i), firing.output(z, xs.dtype)
+        return NeuronState(v, i), firing.output(z, output_dtype(xs))

@@ -17,7 +17,7 @@ from ..parts import (
     SynapseOrder,
     as_shape,
     decays_from_tau,
-    floating,
+    parameter,
     rate_from_tau,
 )
 from ._neuron import AbstractNeuron
@@ -75,7 +75,8 @@ class QIF(AbstractNeuron):
         """
         del key
         self.integration = Integration(decay_constants, synapse_order=synapse_order, input_scale="one_minus_decay")
-        self.v_rest, self.v_critical, self.gain = map(floating, (v_rest, v_critical, gain))
+        self.v_rest, self.v_critical = parameter("v_rest", v_rest), parameter("v_critical", v_critical)
+        self.gain = parameter("gain", gain)
         self.adaptation = None
         if decay_adapt is not None:
             self.adaptation = Adaptation(decay_adapt, coupling=coupling, jump=jump, acts_on="current", reads="after")

@@ -4,8 +4,9 @@ from typing import Any, Unpack
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
+from ...domains import FRACTION
 from ...engine import AbstractLayer
 from ..parts import (
     AbstractDecay,
@@ -18,6 +19,7 @@ from ..parts import (
     check_parameters,
     factor_from_tau,
     fixed_delay,
+    output_dtype,
     resolve_shape,
 )
 
@@ -65,8 +67,8 @@ class SigmaDelta(AbstractLayer):
         **firing: Unpack[FiringOptions],
     ):
         r"""**Arguments:** `decay_constants`: `[membrane, synapse, feedback]`, $\beta, \alpha, \gamma$, scalar or per
-        neuron. All others as in `snn.LIF`; there is no reset. `detach_reset` says whether the feedback hides the spike
-        from the gradient, and is False by default.
+        neuron; 0 is no filter. All others as in `snn.LIF`; there is no reset. `detach_reset` says whether the
+        feedback hides the spike from the gradient, and is False by default.
 
         **Raises:** `ValueError` for another number of decay constants, or a `reset_delay`.
         """
@@ -74,7 +76,7 @@ class SigmaDelta(AbstractLayer):
         decays = list(decay_constants) if isinstance(decay_constants, list | tuple) else [decay_constants]
         if len(decays) != 3:
             raise ValueError(f"decay_constants are [membrane, synapse, feedback], found {len(decays)} values")
-        self.decay_mem, self.decay_syn, self.decay_feedback = map(as_decay, decays)
+        self.decay_mem, self.decay_syn, self.decay_feedback = (as_decay(decay, FRACTION) for decay in decays)
         firing.setdefault("detach_reset", False)
         self.firing = Firing(threshold, "none", **fixed_delay("SigmaDelta", firing, False))
         self.shape = as_shape(shape)
@@ -94,7 +96,7 @@ class SigmaDelta(AbstractLayer):
         return SigmaDeltaState(*jnp.zeros((3, *shape), jnp.result_type(float)))
 
     def __call__(
-        self, state: SigmaDeltaState, x: Float[Array, "..."], *, key: Any = None
+        self, state: SigmaDeltaState, x: Shaped[Array, "..."], *, key: Any = None
     ) -> tuple[SigmaDeltaState, Float[Array, "..."]]:
         """One time step; returns the new state and the spikes in the dtype of `x`.
 
@@ -106,4 +108,4 @@ class SigmaDelta(AbstractLayer):
         v = self.firing.quantised(v)
         z = self.firing.decide(v, self.firing.threshold.astype(v.dtype))
         s = self.decay_feedback.leak(state.s) + self.firing.reset_spikes(z)
-        return SigmaDeltaState(v, i, s), self.firing.output(z, x.dtype)
+        return SigmaDeltaState(v, i, s), self.firing.output(z, output_dtype(x))

@@ -4,8 +4,9 @@ from typing import Any, Unpack
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
+from ...domains import POSITIVE, check
 from ...engine import AbstractLayer
 from ..parts import (
     AbstractDecay,
@@ -18,7 +19,8 @@ from ..parts import (
     check_parameters,
     factor_from_tau,
     fixed_delay,
-    floating,
+    output_dtype,
+    parameter,
     resolve_shape,
 )
 
@@ -80,7 +82,8 @@ class SRM(AbstractLayer):
         if len(decays) != 3:
             raise ValueError(f"decay_constants are [membrane, synapse, refractoriness], found {len(decays)} values")
         self.decay_mem, self.decay_syn, self.decay_ref = map(as_decay, decays)
-        self.response = floating(response)
+        self.response = parameter("response", response)
+        check("threshold", threshold, POSITIVE, "neurons at rest must not spike")
         self.firing = Firing(threshold, "none", **fixed_delay("SRM", firing, False))
         self.shape = as_shape(shape)
 
@@ -99,7 +102,7 @@ class SRM(AbstractLayer):
         return SRMState(*jnp.zeros((4, *shape), jnp.result_type(float)))
 
     def __call__(
-        self, state: SRMState, x: Float[Array, "..."], *, key: Any = None
+        self, state: SRMState, x: Shaped[Array, "..."], *, key: Any = None
     ) -> tuple[SRMState, Float[Array, "..."]]:
         """One time step; returns the new state and the spikes in the dtype of `x`.
 
@@ -113,4 +116,4 @@ class SRM(AbstractLayer):
         v = self.firing.quantised(v)
         z = self.firing.decide(v, self.firing.threshold.astype(v.dtype))
         r = self.decay_ref.leak(state.r) + self.response.astype(v.dtype) * self.firing.reset_spikes(z)
-        return SRMState(v, i, u, r), self.firing.output(z, x.dtype)
+        return SRMState(v, i, u, r), self.firing.output(z, output_dtype(x))

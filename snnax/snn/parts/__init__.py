@@ -10,8 +10,8 @@ from ._decay import (
     as_decay as as_decay,
     check_times as check_times,
     factor_from_tau as factor_from_tau,
-    floating as floating,
     optional as optional,
+    parameter as parameter,
     rate_from_tau as rate_from_tau,
 )
 from ._firing import (
@@ -31,9 +31,12 @@ from ._options import EulerOptions as EulerOptions, LeakyOptions as LeakyOptions
 from ._quantiser import Quantiser as Quantiser
 from ._shape import (
     Shape as Shape,
+    as_float as as_float,
     as_shape as as_shape,
     check_input as check_input,
     check_parameters as check_parameters,
+    output_dtype as output_dtype,
+    owned as owned,
     resolve_shape as resolve_shape,
 )
 from ._synapse import SynapseOrder as SynapseOrder, added as added

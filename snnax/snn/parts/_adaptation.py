@@ -50,9 +50,9 @@ class Adaptation(eqx.Module):
         if reads not in ("before", "after"):
             raise ValueError(f"reads must be 'before' or 'after', found {reads!r}")
         self.decay_adapt = as_decay(decay_adapt)
-        self.coupling = optional(coupling)
-        self.jump = optional(jump)
-        self.scale = optional(scale)
+        self.coupling = optional("coupling", coupling)
+        self.jump = optional("jump", jump)
+        self.scale = optional("scale", scale)
         self.acts_on = acts_on
         self.reads = reads
         self.detach = detach

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from ...surrogate import AbstractSurrogate, SuperSpike
-from ._decay import floating, optional
+from ._decay import optional, parameter
 from ._quantiser import Quantiser
 
 
@@ -24,6 +24,7 @@ class FiringOptions(TypedDict, total=False):
     detach_reset: bool
     spike_at_threshold: bool
     winner_take_all: bool
+    nan_spikes: bool
     amplitude: ArrayLike | None
     surrogate: AbstractSurrogate | None
     quantise: Quantiser | None
@@ -68,6 +69,7 @@ class Firing(eqx.Module):
     detach_reset: bool = eqx.field(static=True)
     spike_at_threshold: bool = eqx.field(static=True)
     winner_take_all: bool = eqx.field(static=True)
+    nan_spikes: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class Firing(eqx.Module):
         detach_reset: bool = True,
         spike_at_threshold: bool = False,
         winner_take_all: bool = False,
+        nan_spikes: bool = False,
         amplitude: ArrayLike | None = None,
         surrogate: AbstractSurrogate | None = None,
         quantise: Quantiser | None = None,
@@ -94,23 +97,25 @@ class Firing(eqx.Module):
         - `spike_at_threshold`: whether `v == threshold` spikes (`>=`) or not (`>`).
         - `winner_take_all`: only the neuron furthest above threshold spikes (the first of equals); for one axis of
           neurons.
+        - `nan_spikes`: whether a membrane that is NaN gives NaN. By default it gives no spike, as in torch, and a
+          network that diverged has a finite loss; see also `states` of `snnax.metrics.firing_rates`.
         - `amplitude`: what a spike is worth downstream (graded spikes); `None` is 1.
         - `surrogate`: `SuperSpike()` when not given.
         - `quantise`: rounds membrane and synaptic current at every time step, before a spike is decided and before a
           reset of the same time step; `None` leaves them.
 
-        **Raises:** `ValueError` for an unknown `reset` or `reset_delay`.
+        **Raises:** `ValueError` for an unknown `reset` or `reset_delay`, or NaN.
         """
-        self.threshold = floating(threshold)
+        self.threshold = parameter("threshold", threshold)
         if isinstance(reset, str):
             if reset not in ("subtract", "zero", "none"):
                 raise ValueError(f"reset must be 'subtract', 'zero', 'none' or a value, found {reset!r}")
             self.reset, self.v_reset = reset, None
         else:
-            self.reset, self.v_reset = "value", floating(reset)
+            self.reset, self.v_reset = "value", parameter("reset", reset)
         if reset_delay not in (False, True, "undone"):
             raise ValueError(f"reset_delay must be False, True or 'undone', found {reset_delay!r}")
-        self.amplitude = optional(amplitude)
+        self.amplitude = optional("amplitude", amplitude)
         self.surrogate = SuperSpike() if surrogate is None else surrogate
         self.quantise = quantise
         self.reset_delay = reset_delay if reset_delay == "undone" else bool(reset_delay)
@@ -118,6 +123,7 @@ class Firing(eqx.Module):
         self.detach_reset = detach_reset
         self.spike_at_threshold = spike_at_threshold
         self.winner_take_all = winner_take_all
+        self.nan_spikes = nan_spikes
 
     def fire(
         self, v: Array, integrate: Callable[[Array], Array], threshold: Array | None = None
@@ -150,7 +156,8 @@ class Firing(eqx.Module):
 
     def spikes(self, v: Array, threshold: Array) -> Array:
         """1 where the membrane is above threshold, else 0."""
-        return self.surrogate(v - threshold, at_threshold=self.spike_at_threshold)
+        z = self.surrogate(v - threshold, at_threshold=self.spike_at_threshold)
+        return jnp.where(jnp.isnan(v), jnp.nan, z) if self.nan_spikes else z
 
     def decide(self, v: Array, threshold: Array) -> Array:
         """The spikes that go downstream: all of them, or that of the winner."""

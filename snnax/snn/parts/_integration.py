@@ -64,7 +64,7 @@ class Integration(eqx.Module):
             raise ValueError(f"input_scale must be 'unit' or 'one_minus_decay', found {input_scale!r}")
         self.decay_mem = as_decay(decays[0])
         self.decay_syn = as_decay(decays[1]) if len(decays) == 2 else None
-        self.v_leak = optional(v_leak)
+        self.v_leak = optional("v_leak", v_leak)
         self.synapse_order = synapse_order
         self.input_scale = input_scale
 

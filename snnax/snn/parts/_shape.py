@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -43,6 +44,21 @@ def check_parameters(layer: eqx.Module, shape: tuple[int, ...]) -> None:
         pairs = zip(reversed(parameter.shape), reversed(shape), strict=False)
         if parameter.ndim > len(shape) or any(size not in (1, neurons) for size, neurons in pairs):
             raise ValueError(f"neurons of shape {shape} cannot have parameters of shape {parameter.shape}")
+
+
+def output_dtype(x: Array) -> Any:
+    """The dtype of what a layer makes of `x`: its own, or JAX's default float for integers and Booleans."""
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.result_type(float)
+
+
+def as_float(x: Array) -> Array:
+    """Integers and Booleans, such as event frames, as numbers that can be scaled."""
+    return jnp.asarray(x, output_dtype(x))
+
+
+def owned(value: Array | float, shape: tuple[int, ...]) -> Array:
+    """A first state of neurons of `shape`, in JAX's default float and in memory of its own."""
+    return jnp.array(jnp.broadcast_to(jnp.asarray(value, jnp.result_type(float)), shape))
 
 
 def check_input(x: Array, v: Array) -> Array:

@@ -25,7 +25,7 @@ class InverseTimeConstant(snn.AbstractDecay):
 
     @property
     def _rate(self) -> snn.Rate:
-        return snn.Rate(self.dt * self.tau_inv)
+        return snn.Rate(self.dt * self.tau_inv, constraint="none")
 
     def leak(self, s):
         return self._rate.leak(s)
@@ -89,7 +89,7 @@ class Parameters:
             return InverseTimeConstant(self.value(name), float(self.module.dt))
         self.value(name)
         # The product is formed as Norse forms it, dt first, in the dtype of the parameter.
-        return snn.Rate(self.context.constant(f"p.rate_{name}", (self.module.dt * tensor).detach()))
+        return snn.Rate(self.context.constant(f"p.rate_{name}", (self.module.dt * tensor).detach()), constraint="none")
 
     def rest(self, name: str = "v_leak") -> Array | None:
         """A resting potential; None where it is 0 for good."""

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Array, Float
 
 from snnax import snn
+from snnax.snn.parts import output_dtype
 from snnax.surrogate import AbstractSurrogate
 
 from ...converters.base import ModuleCall
@@ -47,7 +48,7 @@ class DeltaLeaky(snn.AbstractLayer):
         change = v - state.v
         # The gradient of torch's abs is zero at zero; that of JAX is one.
         size = change * jax.lax.stop_gradient(jnp.sign(change))
-        return DeltaState(v), self.surrogate(size - self.delta_threshold).astype(x.dtype)
+        return DeltaState(v), self.surrogate(size - self.delta_threshold).astype(output_dtype(x))
 
 
 def _build(module: Any, context: ConversionContext) -> DeltaLeaky:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from spikingjelly.activation_based import neuron
 
 from snnax import snn
+from snnax.snn.parts import output_dtype
 from snnax.surrogate import AbstractSurrogate
 
 from ...converters.context import ConversionContext
@@ -98,7 +99,7 @@ class SlidingStep(snn.AbstractLayer):
         state = _with_input(state, x)
         sums = jnp.tensordot(self.weight.astype(state.past.dtype), state.past, 1)
         z = self.surrogate(sums + self.bias.astype(sums.dtype), at_threshold=True)
-        return state, z.astype(x.dtype)
+        return state, z.astype(output_dtype(x))
 
 
 class MaskedStep(snn.AbstractLayer):
@@ -125,7 +126,7 @@ class MaskedStep(snn.AbstractLayer):
         weight = jnp.where(columns >= 0, self.masked.masked_weight[step, jnp.maximum(columns, 0)], 0)
         sums = jnp.tensordot(weight.astype(state.past.dtype), state.past, 1)
         z = self.masked.surrogate(sums + self.masked.bias[step, 0].astype(sums.dtype), at_threshold=True)
-        return state, z.astype(x.dtype)
+        return state, z.astype(output_dtype(x))
 
 
 def _no_past(order: int, shape: tuple[int, ...]) -> PastState:

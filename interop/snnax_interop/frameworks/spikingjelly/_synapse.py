@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from spikingjelly.activation_based import layer
 
 from snnax import snn
+from snnax.snn.parts import output_dtype
 
 from ...converters.context import ConversionContext
 from ...converters.framework import by_class
@@ -38,14 +39,14 @@ class SynapseFilter(snn.AbstractLayer):
         del key
         i, jump = state.i, x.astype(state.i.dtype)
         i = i - (1 - jump) * i * self.decay.rate.astype(i.dtype) + jump
-        return CurrentState(i), i.astype(x.dtype)
+        return CurrentState(i), i.astype(output_dtype(x))
 
 
 def _build_filter(module: Any, context: ConversionContext) -> SynapseFilter:
     if module.learnable:
         return SynapseFilter(snn.SigmoidRate(context.parameter("w")), context.x_shape)
     rate = context.constant("rate", torch.tensor(1.0 / module.tau, dtype=torch.float64))
-    return SynapseFilter(snn.Rate(rate), context.x_shape)
+    return SynapseFilter(snn.Rate(rate, constraint="none"), context.x_shape)
 
 
 SYNAPSE_FILTER = neuron_converter(

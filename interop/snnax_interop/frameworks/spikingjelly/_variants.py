@@ -12,6 +12,7 @@ from spikingjelly.activation_based import neuron
 from torch import nn
 
 from snnax import snn
+from snnax.snn.parts import output_dtype
 from snnax.surrogate import NoGradient
 
 from ...converters.context import ConversionContext
@@ -92,7 +93,7 @@ class KLIF(_AbstractLeakyVariant):
             v = self.after_reset(v / k, z, self.firing.threshold.astype(v.dtype) / k)
         else:
             v = self.after_reset(v, z)
-        return snn.NeuronState(v), z.astype(x.dtype)
+        return snn.NeuronState(v), z.astype(output_dtype(x))
 
 
 class LIAF(_AbstractLeakyVariant):
@@ -109,7 +110,7 @@ class LIAF(_AbstractLeakyVariant):
         del key
         v = self.charge(state.v, x)
         out = self.activation(v - self.firing.threshold.astype(v.dtype) if self.threshold_related else v)
-        return snn.NeuronState(self.after_reset(v, self.spikes(v))), out.astype(x.dtype)
+        return snn.NeuronState(self.after_reset(v, self.spikes(v))), out.astype(output_dtype(x))
 
 
 class Ternary(_AbstractLeakyVariant):
@@ -126,7 +127,7 @@ class Ternary(_AbstractLeakyVariant):
         up, down = self.spikes(v), self.spikes(-v)
         z = up - down
         return snn.NeuronState(self.after_reset(v, z if self.firing.reset == "subtract" else up + down)), z.astype(
-            x.dtype
+            output_dtype(x)
         )
 
 
@@ -150,7 +151,7 @@ class CLIF(_AbstractLeakyVariant):
         z = self.spikes(v)
         m = state.a * jax.nn.sigmoid(v / self.decay.tau.astype(v.dtype)) + z
         v = self.after_reset(v, z, self.firing.threshold.astype(v.dtype) + jax.nn.sigmoid(m))
-        return snn.NeuronState(v, None, m), z.astype(x.dtype)
+        return snn.NeuronState(v, None, m), z.astype(output_dtype(x))
 
 
 class ILIF(_AbstractLeakyVariant):
@@ -166,7 +167,7 @@ class ILIF(_AbstractLeakyVariant):
         del key
         v = self.charge(state.v, x)
         z = self.count(v / self.firing.threshold.astype(v.dtype))
-        return snn.NeuronState(self.after_reset(v, z)), z.astype(x.dtype)
+        return snn.NeuronState(self.after_reset(v, z)), z.astype(output_dtype(x))
 
 
 class RAF(_AbstractVariant):
@@ -188,7 +189,7 @@ class RAF(_AbstractVariant):
         kept, cos, sin = math.exp(self.damping), math.cos(self.angle), math.sin(self.angle)
         u, v = kept * (u * cos - v * sin) + x.astype(v.dtype), kept * (u * sin + v * cos)
         z = self.spikes(v)
-        return snn.NeuronState(self.after_reset(v, z), None, u), z.astype(x.dtype)
+        return snn.NeuronState(self.after_reset(v, z), None, u), z.astype(output_dtype(x))
 
 
 # From the modules
