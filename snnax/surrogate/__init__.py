@@ -11,4 +11,5 @@ from ._surrogate import (
     StraightThrough as StraightThrough,
     SuperSpike as SuperSpike,
     Triangular as Triangular,
+    with_derivative as with_derivative,
 )

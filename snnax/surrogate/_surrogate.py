@@ -59,16 +59,19 @@ def _spike_jvp(at_threshold, primals, tangents):
     return _spike(surrogate, at_threshold, x), slope * dx
 
 
-@jax.custom_jvp
+def with_derivative(function: Callable[[Array], Array], derivative: Callable[[Array], Array]) -> Callable:
+    """An elementwise function with its derivative as a formula, where autodiff would round badly.
+
+    The quotient rule subtracts two terms that are nearly equal far from threshold: slopes below zero, and NaN.
+    """
+    found = jax.custom_jvp(function)
+    found.defjvps(lambda dx, _, x: derivative(x) * dx)
+    return found
+
+
 def _fast_sigmoid(x, slope):
-    return x / (1 + slope * jnp.abs(x))
-
-
-# The quotient rule subtracts two terms that are nearly equal far from threshold: slopes below zero, and NaN.
-_fast_sigmoid.defjvps(
-    lambda dx, _, x, slope: dx / (1 + slope * jnp.abs(x)) ** 2,
-    lambda dslope, _, x, slope: -x * jnp.abs(x) / (1 + slope * jnp.abs(x)) ** 2 * dslope,
-)
+    scale = lambda x: 1 + slope * jnp.abs(x)  # noqa: E731
+    return with_derivative(lambda x: x / scale(x), lambda x: 1 / scale(x) ** 2)(x)
 
 
 class SuperSpike(AbstractSurrogate):
@@ -179,6 +182,4 @@ class Derivative(AbstractSurrogate):
 
     def relaxation(self, x):
         # Only its derivative is ever looked at.
-        relaxation = jax.custom_jvp(lambda x: jnp.zeros_like(x))
-        relaxation.defjvp(lambda at, along: (jnp.zeros_like(at[0]), self.function(at[0]) * along[0]))
-        return relaxation(x)
+        return with_derivative(lambda x: jnp.zeros_like(x), self.function)(x)

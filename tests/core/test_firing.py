@@ -165,3 +165,13 @@ def test_a_truth_value_means_the_rule_that_it_is_equal_to(unchecked, delay):
 def test_unknown_options_are_refused(unchecked, kind, options, message):
     with pytest.raises(ValueError, match=message):
         kind(**options)
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero", 0.2, "none"])
+def test_a_membrane_that_is_nan_spikes_nan_where_that_is_asked_for(reset):
+    run = lambda neuron: neuron(neuron.init_state(), jnp.array([jnp.nan, 2.0, 0.1]))[1].tolist()  # noqa: E731
+    assert run(snn.LIF(3, 0.9, reset=reset)) == [0, 1, 0]
+    found = run(snn.LIF(3, 0.9, reset=reset, nan_spikes=True))
+    assert found[0] != found[0] and found[1:] == [1, 0]
+    gradient = jax.grad(lambda x: snn.Firing(nan_spikes=True).spikes(x, jnp.float32(1.0)))(1.1)
+    assert gradient == jax.grad(lambda x: snn.Firing().spikes(x, jnp.float32(1.0)))(1.1) > 0

@@ -229,3 +229,20 @@ def test_operations_of_an_unknown_layer_are_refused(getkey, layer):
 def test_a_bad_argument_is_refused(unchecked, call, error, message):
     with pytest.raises(error, match=message):
         call(spikes())
+
+
+def test_a_membrane_that_is_nan_shows_in_the_rates():
+    model = snn.Sequential(snn.LIF(2, 0.9), snn.Lambda(jnp.tanh), snn.LIF(2, 0.9))
+    healthy = model(model.init_states(input_shape=(2,)), jnp.ones((5, 2)))
+    broken = eqx.tree_at(lambda model: model[2].integration.decay_mem.value, model, jnp.float32(jnp.nan))
+    states, outs = broken(broken.init_states(input_shape=(2,)), jnp.ones((5, 2)))
+    assert jnp.isfinite(outs[2]).all(), "a loss of spikes is finite"
+    assert jnp.isfinite(jnp.array(metrics.firing_rates(outs).mean)).all()
+    rates = metrics.firing_rates(outs, states=states)
+    assert [bool(jnp.isnan(rate)) for rate in rates.mean] == [False, False, True]
+    assert jnp.isnan(rates.silent[2]) and jnp.isnan(rates.saturated[2])
+    assert jax.tree.all(
+        jax.tree.map(jnp.array_equal, *(metrics.firing_rates(healthy[1], states=s) for s in (None, healthy[0])))
+    )
+    with pytest.raises(ValueError, match="states are not those of outs, layer by layer"):
+        metrics.firing_rates(outs, states=states[:2])

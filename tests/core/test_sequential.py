@@ -249,3 +249,48 @@ def test_the_quick_start_learns(getkey, flatten):
         assert 0 < spikes.sum() < spikes.size
     assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(gradients))
     assert after < before
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda layer: snn.Sequential(layer, snn.LIF(3, 0.9, 0.2), layer),
+        lambda layer: snn.Parallel(layer, layer),
+        lambda layer: snn.Residual(layer, shortcut=layer),
+        lambda layer: snn.Sequential(layer, snn.LIF(3, 0.9, 0.2), layer)[:3],
+    ],
+    ids=["Sequential", "Parallel", "Residual", "slice"],
+)
+def test_a_layer_given_twice_learns_once(getkey, build):
+    layer = eqx.nn.Linear(3, 3, key=getkey())
+    model = build(layer)
+    is_weight = lambda x: eqx.is_array(x) and x.shape == (3, 3)  # noqa: E731
+    assert sum(map(is_weight, jax.tree.leaves(model))) == 1
+    assert model[0] is layer and model[len(model) - 1] is layer
+    xs = jax.random.normal(getkey(), (6, 3))
+    run = lambda model: model(model.init_states(), xs)[1][-1].sum()  # noqa: E731
+    found = jax.tree.leaves(eqx.filter_grad(run)(model))[0]
+    copies = build(layer) if len(model) == 2 else snn.Sequential(*model[:2], jax.tree.map(jnp.copy, layer))
+    if len(model) == 3:
+        gradients = eqx.filter_grad(run)(copies)
+        np.testing.assert_allclose(found, gradients[0].weight + gradients[2].weight, rtol=1e-5, atol=1e-6)
+    assert jnp.any(found != 0)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda layer: snn.Sequential(layer, snn.Sequential(layer)),
+        lambda layer: snn.Graph({"a": layer, "b": snn.Sequential(jnp.tanh, layer)}, {"a": "input", "b": "a"}, "b"),
+        lambda layer: snn.Sequential(snn.Recurrent(snn.LIF(3, 0.9), layer), layer),
+        lambda layer: snn.Parallel(snn.Sequential(layer), snn.Residual(snn.Sequential(layer, jnp.tanh))),
+    ],
+)
+def test_a_layer_in_two_containers_is_refused_with_both_places(getkey, build):
+    with pytest.raises(ValueError, match=r"' and '.*' are one Linear, and would be two that learn apart"):
+        build(eqx.nn.Linear(3, 3, key=getkey()))
+
+
+def test_what_has_no_parameters_may_be_anywhere():
+    pool = snn.MaxPool(2)
+    snn.Sequential(pool, snn.Sequential(pool, jnp.tanh), snn.Residual(jnp.tanh))

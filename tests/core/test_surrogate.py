@@ -124,3 +124,37 @@ def test_a_slope_held_in_an_array_works_under_jit_and_gets_no_gradient():
 def test_a_surrogate_without_relaxation_cannot_be_made():
     with pytest.raises(TypeError, match="abstract"):
         surrogate.AbstractSurrogate()  # pyright: ignore[reportAbstractUsage]
+
+
+FAR = [1e-3, 1.0, 29.0, 31.0, 1e3, 1e7, 1e18, 1e25, 3e38, float("inf")]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        surrogate.SuperSpike(),
+        surrogate.FastSigmoid(),
+        surrogate.SuperSpike(100.0),
+        surrogate.ATan(),
+        surrogate.Sigmoid(),
+        surrogate.Triangular(),
+        surrogate.StraightThrough(),
+    ],
+    ids=lambda kind: type(kind).__name__,
+)
+def test_slopes_are_numbers_and_fall_however_far_from_threshold(kind, dtype):
+    distances = jnp.array([x for x in FAR if x == float("inf") or x <= float(jnp.finfo(dtype).max)]).astype(dtype)
+    for side in (distances, -distances):
+        slopes = jax.vmap(jax.grad(kind))(side).astype(jnp.float32)
+        assert slopes.shape == distances.shape and jnp.isfinite(slopes).all() and jnp.all(slopes >= 0)
+        assert jnp.all(jnp.diff(slopes) <= 0) and slopes[0] > 0.5
+
+
+@pytest.mark.parametrize("kind", [surrogate.SuperSpike(7.0), surrogate.FastSigmoid()])
+def test_slopes_of_the_fast_sigmoid_are_its_formula_to_rounding(x64, kind):
+    x = jnp.concatenate([-jnp.logspace(-6, 9, 31), jnp.zeros(1), jnp.logspace(-6, 9, 31)])
+    np.testing.assert_allclose(jax.vmap(jax.grad(kind))(x), 1 / (1 + kind.slope * jnp.abs(x)) ** 2, rtol=1e-14)
+    second = jax.vmap(jax.grad(jax.grad(kind.relaxation)))(x[x != 0])
+    expected = -2 * kind.slope * jnp.sign(x) / (1 + kind.slope * jnp.abs(x)) ** 3
+    np.testing.assert_allclose(second, expected[x != 0], rtol=1e-12)

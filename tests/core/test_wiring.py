@@ -1,7 +1,9 @@
 """Order of execution, cycles, and the mistakes that are found before anything runs."""
 
 import itertools
+import re
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -141,3 +143,28 @@ def test_a_node_that_cannot_be_called_is_refused_by_name():
 
 def test_the_exported_sources_are_those_of_the_engine():
     assert (snn.Previous, snn.State) == (engine.Previous, engine.State)
+
+
+@pytest.mark.parametrize("run", [engine.stepwise, engine.layerwise])
+def test_states_are_kept_by_source_and_not_by_text(run):
+    nodes = {"a": snn.LIF(2, 0.9), "a.v": snn.LI(2, 0.5), "previous(b)": eqx.nn.Identity(), "b": snn.LI(2, 0.9)}
+    edges = {"a": "input", "a.v": "input", "previous(b)": "input", "b": ["previous(b)", snn.Previous("a.v")]}
+    model = snn.Graph(nodes, edges, ["b", snn.State("a", "v"), "a.v"])
+    states, outs = model(model.init_states(input_shape=(2,)), jnp.full((3, 2), 0.3), engine=run)
+    assert set(states) == {"a", "a.v", "b", "previous(a.v)"}
+    np.testing.assert_allclose(outs[-1][1][:, 0], [0.3, 0.57, 0.813], rtol=1e-6)
+    np.testing.assert_allclose(outs[-1][2][:, 0], [0.3, 0.45, 0.525], rtol=1e-6)
+    np.testing.assert_allclose(states["previous(a.v)"], 0.525, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edges", "name"),
+    [
+        (["a", "a.v", "b"], {"b": [snn.Previous("a.v"), snn.Previous(snn.State("a", "v"))]}, "previous(a.v)"),
+        (["previous(b)", "b"], {"b": snn.Previous("b")}, "previous(b)"),
+    ],
+)
+def test_two_states_of_one_name_are_refused(nodes, edges, name):
+    layers = {node: snn.LIF(2, 0.9) for node in nodes}
+    with pytest.raises(ValueError, match=rf"would both be called {re.escape(repr(name))}: give its node another name"):
+        snn.Graph(layers, dict.fromkeys(nodes, "input") | edges, nodes[-1])

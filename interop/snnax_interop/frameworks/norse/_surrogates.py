@@ -17,7 +17,9 @@ class Circ(surrogate.AbstractSurrogate):
     alpha: float = eqx.field(static=True)
 
     def relaxation(self, x):
-        return self.alpha * x / jnp.sqrt(self.alpha**2 + x**2)
+        scale = lambda x: self.alpha**2 + x**2  # noqa: E731
+        value, derivative = lambda x: self.alpha * x / jnp.sqrt(scale(x)), lambda x: self.alpha**3 / scale(x) ** 1.5
+        return surrogate.with_derivative(value, derivative)(x)
 
 
 class Tanh(surrogate.AbstractSurrogate):

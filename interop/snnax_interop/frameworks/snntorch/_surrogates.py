@@ -48,7 +48,7 @@ class SparseFastSigmoid(surrogate.AbstractSurrogate):
     B: float = eqx.field(static=True)
 
     def relaxation(self, x):
-        return jnp.where(x > self.B, x / (1 + self.slope * jnp.abs(x)), 0)
+        return jnp.where(x > self.B, surrogate.FastSigmoid(self.slope).relaxation(x), 0)
 
 
 # How each factory of snntorch.surrogate is written here; the arguments are those of its closure.

@@ -36,7 +36,9 @@ class SoftSign(surrogate.AbstractSurrogate):
     alpha: float = eqx.field(static=True)
 
     def relaxation(self, x):
-        return self.alpha * x / (2 * (1 + self.alpha * jnp.abs(x)))
+        scale = lambda x: 1 + self.alpha * jnp.abs(x)  # noqa: E731
+        value, derivative = lambda x: self.alpha * x / (2 * scale(x)), lambda x: self.alpha / 2 / scale(x) ** 2
+        return surrogate.with_derivative(value, derivative)(x)
 
 
 class SuperSpike(surrogate.AbstractSurrogate):
@@ -45,7 +47,8 @@ class SuperSpike(surrogate.AbstractSurrogate):
     alpha: float = eqx.field(static=True)
 
     def relaxation(self, x):
-        return self.alpha * x / (1 + jnp.abs(x))
+        scale = lambda x: 1 + jnp.abs(x)  # noqa: E731
+        return surrogate.with_derivative(lambda x: self.alpha * x / scale(x), lambda x: self.alpha / scale(x) ** 2)(x)
 
 
 class Erf(surrogate.AbstractSurrogate):
