@@ -80,7 +80,8 @@ def train_step(mesh, model, optimizer_state, images, labels):
     params, static = eqx.partition(model, eqx.is_inexact_array)
 
     # `jit` alone computes the same, but sums the gradient of what all neurons share, such as a decay, over the devices
-    # at every time step and not once per update. No `check_vma`: it takes initial states for replicated ones.
+    # at every time step and not once per update. With `check_vma`, the default,
+    # gradients of parameters that are the same on all devices come out summed.
     @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P("batch"), P("batch")), out_specs=P(), check_vma=False)
     def mean_over_devices(params, images, labels):
         def loss(params):

@@ -38,6 +38,7 @@ from ._sequence import (
     repeated,
     step_keys,
     step_mask,
+    varying_as,
     zeroed,
 )
 from ._step import advance, field_of, node_outputs, packed, remember, unpacked
@@ -116,6 +117,7 @@ def checkpointed(
         return carry, as_sequences(outs)
 
     pieces = *repeated(mask, varying, step_keys(key, num_steps)), mask
+    model, states = varying_as((model, states), (pieces, constant))
     carry, outs = scan_chunks(run, Carry.first(states, mask), pieces, num_steps, chunk)
     return carry.states, zeroed(mask, outs)
 
@@ -146,6 +148,7 @@ def run_layerwise(model, states, xs, key, mask, methods, default: Method) -> tup
     mask = step_mask(mask, num_steps)
     inputs, keys = repeated(mask, inputs, step_keys(key, num_steps))
     plan = Plan(num_steps, mask, methods or {}, default)
+    model, states = varying_as((model, states), (inputs, keys, mask))
     carry, outs = _run(model, Carry.first(states, mask), inputs, keys, plan)
     return carry.states, zeroed(mask, as_sequences(outs))
 

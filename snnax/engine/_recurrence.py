@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ._sequence import varying_as
 
-@jax.custom_vjp
+
 def linear_recurrence(
     decay: Float[Array, "..."], xs: Float[Array, "time ..."], first: Float[Array, "..."]
 ) -> Float[Array, "time ..."]:
@@ -22,6 +23,12 @@ def linear_recurrence(
     >>> linear_recurrence(jnp.float32(0.5), jnp.ones(4), jnp.float32(2.0)).tolist()
     [2.0, 2.0, 2.0, 2.0]
     """
+    # Cotangents of a derivative of one's own have to vary over a mesh as their arguments do.
+    return _recurrence(*(varying_as(each, (decay, xs, first)) for each in (decay, xs, first)))
+
+
+@jax.custom_vjp
+def _recurrence(decay, xs, first):
     return _forward(decay, xs, first)[0]
 
 
@@ -59,4 +66,4 @@ def _backward(residuals, cotangents):
     return slopes.sum(shared, keepdims=True), adjoints, first_adjoint
 
 
-linear_recurrence.defvjp(_forward, _backward)
+_recurrence.defvjp(_forward, _backward)

@@ -100,6 +100,32 @@ def keep(counts: Array | None, new: Any, old: Any) -> Any:
     return new if counts is None else jax.tree.map(lambda a, b: jnp.where(counts, a, b), new, old)
 
 
+def varying_as(tree: Any, others: Any) -> Any:
+    """A tree that differs over the mesh axes of a `jax.shard_map` over which it or any of the others does.
+
+    What a loop carries has to: it starts the same on all devices, and its first step makes it that of one. Parameters
+    do for speed: their gradient is summed over the devices once, and not in every step.
+    """
+    arrays = [leaf for leaf in jax.tree.leaves((tree, others)) if isinstance(leaf, jax.Array)]
+    axes: frozenset[Any] = frozenset().union(*map(_varying, arrays))
+    if not axes:
+        return tree
+
+    def cast(x: Any) -> Any:
+        if not isinstance(x, jax.Array):
+            return x
+        missing = axes - _varying(x)
+        return jax.lax.pcast(x, tuple(missing), to="varying") if missing else x
+
+    return jax.tree.map(cast, tree)
+
+
+def _varying(x: Any) -> frozenset[Any]:
+    # Named `vma` by some releases of JAX.
+    found = jax.typeof(x)
+    return found.vma if hasattr(found, "vma") else found.manual_axis_type.varying
+
+
 class Carry(NamedTuple):
     """States, and those before the last time step that counted; None where all steps count.
 
@@ -120,6 +146,7 @@ class Carry(NamedTuple):
 
     def after(self, counts: Array | None, new: Any) -> "Carry":
         """After a time step that gave the states `new`."""
+        new = varying_as(new, self.states)
         return Carry(keep(counts, new, self.states), None if counts is None else self.start(counts))
 
 

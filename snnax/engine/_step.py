@@ -19,7 +19,7 @@ from ._nodes import (
     call_stateless,
     container_inputs,
 )
-from ._sequence import Carry
+from ._sequence import Carry, varying_as
 from ._wiring import Previous, Source, State, Wiring
 
 
@@ -48,6 +48,7 @@ def advance(node: Any, carry: Carry, args: tuple[Any, ...], key: Any, counts: An
             # The layer has to know: statistics of a batch go on with the samples for which the step counts.
             keys = None if key is None else key[None]
             state, outs = node.apply_sequence(carry.states, x[None], keys=keys, mask=counts[None])
+            state = varying_as(state, carry.states)
             return Carry(state, state), outs[0]
         start = carry.start(counts)
         new, out = node(start, x, key=key)

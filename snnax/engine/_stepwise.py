@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from ._nodes import AbstractContainer
-from ._sequence import Carry, as_sequence, input_sequences, repeated, step_keys, step_mask, zeroed
+from ._sequence import Carry, as_sequence, input_sequences, repeated, step_keys, step_mask, varying_as, zeroed
 from ._step import advance_container
 
 
@@ -32,5 +32,6 @@ def stepwise(
         xs, step_key, counts = inputs
         return advance_container(model, carry, xs, step_key, counts)
 
+    model, states = varying_as((model, states), (sequences, keys, mask))
     carry, outs = jax.lax.scan(body, Carry.first(states, mask), (sequences, keys, mask), length=num_steps)
     return carry.states, zeroed(mask, outs)

@@ -144,8 +144,70 @@ for binning in (
 """
 
 
+# `shard_map` with its defaults, which tracks what differs over devices: states begin the same on all, and do not stay so
+DEFAULTS = """
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec as P
+
+from snnax import engine, snn
+
+keys = jax.random.split(jax.random.key(0), 8)
+linear = lambda key: eqx.nn.Linear(3, 3, key=key)
+neuron = snn.ALIF(3, 0.9, 0.9, 0.3)
+edges = {"fc": "input", "back": snn.Previous("lif"), "lif": ["fc", "back"], "out": ["lif", snn.Previous("fc")]}
+MODELS = [
+    snn.Sequential(
+        linear(keys[0]),
+        snn.LIF(3, [0.9, 0.8], 0.3, reset="none"),
+        snn.Dropout(0.3),
+        snn.Recurrent(snn.LIF(3, 0.9, 0.3), snn.Sequential(linear(keys[1]), snn.Delay(jnp.ones(3)))),
+        snn.SLSTM(3, 3, 0.01, key=keys[2]),
+        snn.SpikeCounter(3),
+    ),
+    snn.Graph({"fc": linear(keys[3]), "back": linear(keys[4]), "lif": neuron, "out": snn.LI(3, 0.5)}, edges, "out"),
+]
+mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+xs = 2 * jax.random.normal(keys[5], (16, 5, 3))
+masks = jnp.arange(5)[None] < jnp.arange(1, 17)[:, None]
+
+for model in MODELS:
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    for run in (engine.stepwise, engine.layerwise, engine.checkpointed, engine.parallel):
+        for masked in (False, True) if run is engine.checkpointed else (False,):
+
+            def value_and_gradients(params, xs, masks):
+                def loss(params):
+                    model = eqx.combine(params, static)
+
+                    def sample(xs, mask):
+                        states = model.init_states(input_shape=(3,))
+                        after, outs = model(states, xs, keys[6], engine=run, mask=mask if masked else None)
+                        return (outs[-1] ** 2).sum()
+
+                    return jax.vmap(sample)(xs, masks).sum()
+
+                return jax.value_and_grad(loss)(params)
+
+            expected = jax.jit(value_and_gradients)(params, xs, masks)
+
+            def on_a_device(params, xs, masks):
+                value, gradients = value_and_gradients(params, xs, masks)
+                return jax.lax.psum(value, "data"), gradients  # these are summed where the parameters were spread
+
+            specs = P(), P("data"), P("data")
+            found = jax.jit(jax.shard_map(on_a_device, mesh=mesh, in_specs=specs, out_specs=P()))(params, xs, masks)
+            assert expected[0] > 1 and all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(expected[1]))
+            for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
+"""
+
+
 def run_on_eight_devices(program, *arguments):
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_ENABLE_X64": "1"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     command = [sys.executable, "-c", program, *arguments]
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert process.returncode == 0, process.stderr
@@ -154,6 +216,10 @@ def run_on_eight_devices(program, *arguments):
 @pytest.mark.parametrize("engine", ["layerwise", "checkpointed"])
 def test_a_batch_on_eight_devices_gives_the_gradients_of_one(engine):
     run_on_eight_devices(PROGRAM, engine)
+
+
+def test_shard_map_with_its_defaults_gives_the_gradients_of_one_device_in_all_engines():
+    run_on_eight_devices(DEFAULTS)
 
 
 def test_events_on_eight_devices_are_binned_where_they_are():
