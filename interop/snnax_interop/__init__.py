@@ -1,8 +1,10 @@
 """The bridge that brings spiking networks from PyTorch to snnax and back."""
 
+from ._core import check_core as _check_core
 from ._optional import require as _require
 
 
+_check_core()
 _require("torch", "interop")
 
 from .checkpoint.hidden_states import hidden_states as hidden_states  # noqa: E402

@@ -416,7 +416,7 @@ def test_progress_shows_a_bar(capfd):
 
 def test_progress_without_tqdm_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    with pytest.raises(MissingDependencyError, match=r"tqdm is not installed.*pip install 'snnax\[interop\]'"):
+    with pytest.raises(MissingDependencyError, match=r"tqdm is not installed.*pip install '\.\[interop\]'"):
         JaxLoader([], progress=True)
 
 

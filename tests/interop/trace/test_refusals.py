@@ -1010,7 +1010,7 @@ def test_without_torch_the_pip_line_is_named(statement):
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("MissingDependencyError torch is not installed"), done.stdout + done.stderr
-    assert "pip install 'snnax[interop]'" in done.stdout
+    assert "pip install '.[interop]'" in done.stdout
 
 
 def test_every_error_of_the_bridge_is_an_interop_error_with_path_and_framework():
