@@ -313,15 +313,37 @@ def map_structure(function: Callable[[Any], Any], tree: Any) -> Any:
     return type(tree)(map(function, tree)) if isinstance(tree, list | tuple) else tree
 
 
+def checked_conversion(found: Any, function: str) -> Converted:
+    """What a function was given as a conversion.
+
+    **Raises:** `TypeError` for a native model, a torch module and anything else, with what to do.
+    """
+    if isinstance(found, Converted):
+        return found
+    what = f"a {type(found).__name__}"
+    if isinstance(found, torch.nn.Module):
+        what = f"the torch module {type(found).__name__}"
+        do = "convert it with from_torch(module, example_inputs); its own weights are module.state_dict()"
+    elif isinstance(found, eqx.Module | tuple | list):
+        do = (
+            "the native model of a conversion, trained by itself, goes back with converted.with_model(model). A model "
+            "that was not converted has no names in torch: to_torch_module makes a torch module of it, "
+            "snnax.serialisation.save a file"
+        )
+    else:
+        do = "pass what from_torch returned"
+    raise TypeError(f"{function}: expected a Converted, as from_torch returns it, found {what}; {do}")
+
+
 def state_dict(converted: Converted) -> dict[str, Any]:
     """The parameters and buffers under the module's own keys, as torch tensors of their own memory and torch's dtypes.
 
     `module.load_state_dict(state_dict(converted), strict=True)` takes the weights back. Of a gradient of a `Converted`
     (the result of `eqx.filter_grad`), it has the same keys and None where nothing is differentiable.
 
-    **Raises:** `WeightMappingError` when an array has lost the shape that torch knows.
+    **Raises:** `WeightMappingError` when an array has lost the shape that torch knows; `TypeError` for another model.
     """
-    plan = converted.plan
+    plan = checked_conversion(converted, "state_dict").plan
     result: dict[str, Any] = {}
     for key in plan.keys:
         canonical = plan.canonical[key]
