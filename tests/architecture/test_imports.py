@@ -46,7 +46,8 @@ FLOORS = (
     {"nodes", "data"},
     {"ops", "transfer"},
     {"ir"},
-    {"_core", "_optional", "progress"},
+    {"progress"},
+    {"_core", "_optional"},
     {"errors"},
 )
 OPTIONAL = {*FRAMEWORKS, "tonic", "nir"}

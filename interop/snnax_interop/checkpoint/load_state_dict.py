@@ -56,6 +56,7 @@ def load_state_dict(
     **Example:**
 
     >>> import snntorch, torch
+    >>> _ = torch.manual_seed(0)
     >>> from snnax_interop import from_torch, load_state_dict, state_dict
     >>> def build():
     ...     return torch.nn.Sequential(torch.nn.Linear(4, 3), snntorch.Leaky(beta=0.9, init_hidden=True))

@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,13 +47,23 @@ def check_equivalence(
 
     **Arguments:** `inputs`: torch tensors as for `converted` (for `loop="outside"`, with a leading time axis).
 
-    **Returns:** a report. It is not `ok` when no neuron spikes or all gradients are zero: such a run shows nothing.
+    **Returns:** a report. It is not `ok` when no neuron spikes or all gradients are zero: such a run shows nothing, and
+    there is a warning.
 
     **Raises:** `TypeError` for arguments of the other side, or in another order; `WeightMappingError` for a module with
     other parameters than the one that was converted, `EquivalenceError` for one that calls its neurons less often; what
     either side raises on these inputs.
     """
-    inputs = checked_sides(module, converted, inputs)
+    report = compare(module, converted, checked_sides(module, converted, inputs), gradients)
+    if report.vacuous:
+        warnings.warn(f"check_equivalence shows nothing: {report.vacuous}", UserWarning, stacklevel=2)
+    return report
+
+
+def compare(
+    module: torch.nn.Module, converted: Converted, inputs: tuple[torch.Tensor, ...], gradients: bool
+) -> EquivalenceReport:
+    """The comparison itself."""
     converted = converted.without_dropout()  # each side draws other numbers
     with jax.enable_x64(True):
         arrays = tuple(jnp.asarray(x.detach().double() if x.is_floating_point() else x) for x in inputs)
