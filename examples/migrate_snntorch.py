@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     net = Net()
     optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     for epoch in range(options.torch_epochs):
-        bar = tqdm(loader, desc=f"torch epoch {epoch + 1}", leave=False)
+        bar = tqdm(loader, desc=f"torch epoch {epoch + 1}", leave=False, disable=None)
         for x, y in bar:
             bar.set_postfix(loss=f"{torch_step(net, optimizer, x, y):.3f}")
         accuracy = (torch_predictions(net, x_test) == y_test).float().mean()
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     state = jax_optimizer.init(eqx.filter(converted, eqx.is_inexact_array))
     x_test_jax, y_test_jax = to_jax((x_test, y_test))
     for epoch in range(options.epochs):
-        bar = tqdm(JaxLoader(loader), desc=f"JAX epoch {epoch + 1}", leave=False)
+        bar = tqdm(JaxLoader(loader), desc=f"JAX epoch {epoch + 1}", leave=False, disable=None)
         for x, y in bar:
             converted, state, loss = jax_step(converted, state, x, y)
             bar.set_postfix(loss=f"{loss:.3f}")

@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
         shuffle_key, spike_key = jax.random.split(jax.random.fold_in(train_key, epoch))
         order = jax.random.permutation(shuffle_key, len(train_labels))
         values = []
-        progress = tqdm(range(num_batches), desc=f"epoch {epoch + 1}", leave=False)
+        progress = tqdm(range(num_batches), desc=f"epoch {epoch + 1}", leave=False, disable=None)
         for batch in progress:
             chosen = order[batch * BATCH_SIZE : (batch + 1) * BATCH_SIZE]
             model, optimizer_state, value = train_step(

@@ -92,7 +92,7 @@ def write_synthetic(folder: pathlib.Path, num_train: int, num_test: int, seed: i
     """Genuine N-MNIST files of scikit-learn's digits; those that are there already stay."""
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(labels))[: num_train + num_test]
-    for number, index in enumerate(tqdm(order, desc="synthetic recordings", leave=False)):
+    for number, index in enumerate(tqdm(order, desc="synthetic recordings", leave=False, disable=None)):
         part = "Train" if number < num_train else "Test"
         path = folder / "NMNIST" / part / str(labels[index]) / f"{number:05}.bin"
         if not path.exists():
@@ -210,7 +210,8 @@ def main(argv: list[str] | None = None) -> None:
     start, first = time.perf_counter(), step
     for epoch in range(loader.epoch, options.epochs):
         value = jnp.nan
-        with tqdm(loader, f"epoch {epoch + 1}", len(loader), initial=step % len(loader), leave=False) as progress:
+        done = step % len(loader)
+        with tqdm(loader, f"epoch {epoch + 1}", len(loader), initial=done, leave=False, disable=None) as progress:
             for events, labels in progress:
                 step += 1
                 progress.set_postfix(loss=f"{value:.3f}")  # of the step before, which is done by now

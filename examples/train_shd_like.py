@@ -154,7 +154,7 @@ def train(name: str, model: snn.Sequential, training: Data, test: Data, epochs: 
     for epoch in range(epochs):
         order = rng.permutation(len(training.labels))
         values = []
-        progress = tqdm(range(num_batches), desc=f"{name}, epoch {epoch + 1}", leave=False)
+        progress = tqdm(range(num_batches), desc=f"{name}, epoch {epoch + 1}", leave=False, disable=None)
         for batch in progress:
             chosen = order[batch * BATCH_SIZE : (batch + 1) * BATCH_SIZE]
             picked = Data(*(each[chosen] for each in training))

@@ -7,7 +7,7 @@ from .errors import MissingDependencyError
 
 
 def require(package: str, extra: str) -> ModuleType:
-    """Import `package`, which the extra `snnax[extra]` installs.
+    """Import `package`, which `extra` of the distribution `snnax-bridge` installs.
 
     **Raises:** `MissingDependencyError` with the pip line when the package is not installed.
     """
@@ -17,5 +17,6 @@ def require(package: str, extra: str) -> ModuleType:
         if error.name is not None and error.name.split(".")[0] != package.split(".")[0]:
             raise  # the package is there; something that it needs is not
         raise MissingDependencyError(
-            f"{package} is not installed; install it with: pip install 'snnax[{extra}]'", framework=package
+            f"{package} is not installed; in a checkout of snnax-bridge, install it with: pip install '.[{extra}]'",
+            framework=package,
         ) from error

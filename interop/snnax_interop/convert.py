@@ -80,6 +80,7 @@ def from_torch(
     advice for what cannot be converted exactly; `EquivalenceError` when the result differs from the module.
 
     >>> import snntorch, torch
+    >>> _ = torch.manual_seed(0)
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), snntorch.Leaky(beta=0.9, init_hidden=True))
     >>> converted = from_torch(net, (torch.rand(2, 4) * 5,), loop="outside")
     >>> print(converted.model[1].decay_mem.factor)

@@ -1,4 +1,4 @@
-"""Pictures of a network at work: spikes, membranes, firing rates, weights. Needs matplotlib: `snnax[plot]`."""
+"""Pictures of a network at work: spikes, membranes, firing rates, weights. Needs matplotlib: the extra `plot`."""
 
 from ._raster import raster as raster
 from ._rates import rates as rates

@@ -22,7 +22,8 @@ except ModuleNotFoundError as _error:
     if (_error.name or "").split(".")[0] != "matplotlib":
         raise  # matplotlib is there; something that it needs is not
     raise ImportError(
-        "snnax.plot needs matplotlib, which is not installed; install it with:\npip install 'snnax[plot]'"
+        "snnax.plot needs matplotlib, which is not installed; in a checkout of snnax-bridge, install it with:\n"
+        "pip install '.[plot]'"
     ) from _error
 
 

@@ -144,7 +144,7 @@ for binning in (
 """
 
 
-# `shard_map` with its defaults, which tracks what differs over devices: states begin the same on all, and do not stay so
+# `shard_map` with its defaults tracks what differs over devices: states begin the same on all, and do not stay so
 DEFAULTS = """
 import equinox as eqx
 import jax

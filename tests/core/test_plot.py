@@ -377,5 +377,5 @@ def test_without_matplotlib_the_error_says_how_to_install_it():
     code = "import sys; sys.modules['matplotlib'] = None\nimport snnax\ntry:\n    import snnax.plot\n"
     done = run(code + "except ImportError as error:\n    sys.stdout.write(str(error))")
     assert done.returncode == 0, done.stderr
-    assert "pip install 'snnax[plot]'" in done.stdout.splitlines()
+    assert "pip install '.[plot]'" in done.stdout.splitlines()
     assert "matplotlib" in done.stdout

@@ -1,5 +1,7 @@
 """The examples in JAX alone run as a newcomer runs them, in their small form, and load no torch."""
 
+import contextlib
+import io
 import re
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from matplotlib.image import imread
 
 from snnax.serialisation import Checkpoints
 from tests.scripts import EXAMPLES, load_example
+from tests.terminal import Terminal
 
 
 # What is compiled here runs for long.
@@ -40,13 +43,14 @@ def percent(pattern, out):
 def test_digits_are_learned_and_a_resumed_run_gives_the_same_weights_to_the_bit(tmp_path, capsys):
     example = load_example("train_digits_conv")
 
-    def run(name, *options):
+    def run(name, *options, stderr=io.StringIO):
         figure = tmp_path / name / "figure.png"
-        example.main(["--smoke", "--output", str(figure), "--checkpoints", str(tmp_path / name / "run"), *options])
+        with contextlib.redirect_stderr(stderr()) as err:
+            example.main(["--smoke", "--output", str(figure), "--checkpoints", str(tmp_path / name / "run"), *options])
         check_figure(figure)
-        return capsys.readouterr()
+        return capsys.readouterr().out, err.getvalue()
 
-    out, err = run("whole")
+    out, err = run("whole", stderr=Terminal)
     assert re.search(r"^data: 600 handwritten digits to train on, 200 held out$", out, re.MULTILINE)
     assert re.search(r"^1 +BatchNorm +.*\(24,\)", out, re.MULTILINE)
     assert re.search(r"epoch 1: .*loss=\d", err)
@@ -55,7 +59,9 @@ def test_digits_are_learned_and_a_resumed_run_gives_the_same_weights_to_the_bit(
     rates = re.findall(r"^firing rate of conv \d: ([\d.]+) spikes per time step", out, re.MULTILINE)
     assert len(rates) == 2 and all(0.01 < float(rate) < 0.9 for rate in rates)
 
-    stopped, _ = run("stopped", "--stop-after", "1")
+    stopped, err = run("stopped", "--stop-after", "1")
+    assert "loss=" not in err  # a bar, which is for terminals
+    assert len(re.findall(r"^epoch 1: loss .*, test accuracy", stopped, re.MULTILINE)) == 1
     resumed, _ = run("stopped", "--resume")
     assert re.search(r"^resumed: after epoch 1$", resumed, re.MULTILINE)
     digests = [re.findall(r"^weights: sha256 (\w+)$", each, re.MULTILINE) for each in (out, stopped, resumed)]
@@ -80,8 +86,9 @@ def test_synthetic_speech_is_learned_with_and_without_recurrence(tmp_path, capsy
         assert percent(f"test accuracy, {name}", out) > 10
         [rate] = re.findall(rf"^firing rate, {name}: ([\d.]+) spikes per time step", out, re.MULTILINE)
         assert 0.005 < float(rate) < 0.3
-        assert re.search(rf"{name}, epoch 1: .*loss=\d", err)
+        assert re.search(rf"^{name}, epoch 1: loss .*, test accuracy", out, re.MULTILINE)
     assert re.search(r"^recurrence brings [+-][\d.]+ percentage points; chance is 5.0%$", out, re.MULTILINE)
+    assert "loss=" not in err
     check_figure(path)
 
 
@@ -104,6 +111,13 @@ def test_every_neuron_of_the_gallery_spikes(tmp_path, capsys):
     assert len(counts) == 18 and all(int(count) > 0 for count in counts)
     check_figure(path)
     assert imread(path).shape[1] == 1600 and path.stat().st_size < 400_000
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_bars_are_for_terminals(path):
+    calls = re.findall(r"\btqdm\((.*)\)", path.read_text())
+    assert ("tqdm" in path.read_text()) == bool(calls)
+    assert all("disable=None" in call for call in calls)
 
 
 @pytest.mark.parametrize("name", ["train_digits_conv", "train_shd_like", "gallery"])

@@ -7,11 +7,7 @@ import time
 import pytest
 
 from snnax_interop import progress
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.terminal import Terminal
 
 
 streams = pytest.mark.parametrize("stream", [Terminal, io.StringIO])

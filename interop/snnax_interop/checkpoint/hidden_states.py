@@ -15,6 +15,7 @@ def hidden_states(module: torch.nn.Module) -> dict[str, dict[str, Array]]:
     **Returns:** the fields of the native states by module path, `(batch, ...)`, as copies without gradients.
 
     >>> import snntorch, torch
+    >>> _ = torch.manual_seed(0)
     >>> from snnax_interop import from_torch
     >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), snntorch.Leaky(beta=0.9, init_hidden=True))
     >>> converted = from_torch(net, (torch.rand(2, 4) * 5,), loop="outside")

@@ -15,7 +15,7 @@ from ..converters.neuron import neuron_of
 from ..converters.options_json import option_as_json, option_from_json
 from ..errors import WeightMappingError
 from ..frameworks import registry_for
-from ..runtime.converted import Converted
+from ..runtime.converted import Converted, checked_conversion
 
 
 _FORMAT = "snnax hyperparameters 1"
@@ -33,15 +33,16 @@ def hyperparameters(converted: Converted) -> dict[str, Any]:
     tuples are objects of their fields, functions their full names, and parameters that the state_dict holds
     `{"parameter": "its key"}`.
     """
-    neurons = [each for each in converted.plan.modules if each.options]
+    neurons = [each for each in checked_conversion(converted, "hyperparameters").plan.modules if each.options]
     rows = {each.path: {"class": each.source, "options": copy.deepcopy(dict(each.options))} for each in neurons}
     return {"format": _FORMAT, "modules": rows}
 
 
 def save_hyperparameters(path: str | os.PathLike[str], converted: Converted) -> None:
     """Write `hyperparameters(converted)` to a JSON file."""
+    content = hyperparameters(converted)
     with open(path, "w", encoding="utf-8") as file:
-        json.dump(hyperparameters(converted), file, indent=2, allow_nan=False)
+        json.dump(content, file, indent=2, allow_nan=False)
         file.write("\n")
 
 

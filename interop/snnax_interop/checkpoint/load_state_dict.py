@@ -15,7 +15,7 @@ from .._optional import require
 from ..converters.arrays import exact_array, stored_array, to_numpy
 from ..errors import WeightMappingError
 from ..frameworks import KNOWN
-from ..runtime.converted import Converted, state_dict
+from ..runtime.converted import Converted, checked_conversion, state_dict
 from ..runtime.plan import ExecutionPlan
 from ..runtime.slots import Frozen, Slot, place_holder
 
@@ -56,6 +56,7 @@ def load_state_dict(
     **Example:**
 
     >>> import snntorch, torch
+    >>> _ = torch.manual_seed(0)
     >>> from snnax_interop import from_torch, load_state_dict, state_dict
     >>> def build():
     ...     return torch.nn.Sequential(torch.nn.Linear(4, 3), snntorch.Leaky(beta=0.9, init_hidden=True))
@@ -65,7 +66,7 @@ def load_state_dict(
     >>> torch.equal(state_dict(loaded)["0.weight"], trained[0].weight)
     True
     """
-    own = state_dict(converted)
+    own = state_dict(checked_conversion(converted, "load_state_dict"))
     if any(value is None for value in own.values()):
         raise TypeError("converted must be a whole network, found a gradient or a part of one")
     values = _without_prefixes(_tensors(_loaded(source)), own)

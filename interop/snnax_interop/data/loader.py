@@ -18,7 +18,7 @@ import jax
 from jaxtyping import PyTree
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from .._optional import require
+from ..progress import epoch_progress
 from ..transfer.tensor import Copy, check_copy
 from ..transfer.trees import TransferStatistics, to_jax
 from .epochs import epochs_of
@@ -92,14 +92,14 @@ class JaxLoader:
             which every batch seeds where it is loaded. Without workers that is in this process, so draw numbers of
             your own from generators of your own. It does not reach a `numpy.random.Generator` that a dataset keeps:
             draw its seed from `torch.randint` in `__getitem__` or `__iter__`.
-        - `progress`: show a bar (needs tqdm).
+        - `progress`: show a bar for each epoch on a terminal; elsewhere on stderr, a line at its end.
 
         Samplers, iterable-style datasets and other iterables that have a `set_epoch`, such as `DistributedSampler`, are
         told the number of each epoch, with or without a seed.
 
         **Raises:** `TypeError` for what is no iterable, and for a map-style dataset without length. `ValueError` for a
         negative `prefetch` or `seed`, another `copy`, and a seed that would not reach workers which stay for several
-        epochs (`persistent_workers` of an iterable-style dataset). `MissingDependencyError` without tqdm. While
+        epochs (`persistent_workers` of an iterable-style dataset). While
         iterating: whatever `loader` raises, `TransferError` from `to_jax`, `ValueError` when a batch does not divide
         over `sharding`, and for a second epoch of what can be iterated once. Warns of workers made by fork.
         """
@@ -119,7 +119,6 @@ class JaxLoader:
         self.progress = progress
         self.statistics = TransferStatistics()
         """What was shared and what was copied, over all epochs."""
-        self._bar = require("tqdm", "interop").tqdm if progress else None
         self._position = Position()
         self._epochs = epochs_of(self.loader, seed)
         self._latest: weakref.ref[BatchIterator] | None = None
@@ -149,7 +148,7 @@ class JaxLoader:
         # Here and not in the thread: only the main thread may watch over worker processes
         source = self._epochs.batches(position.epoch, position.batch)
         producer = Ahead(source, convert, self.prefetch) if self.prefetch else OnDemand(source, convert)
-        bar = None if self._bar is None else self._bar(total=_length(self.loader), initial=position.batch)
+        bar = epoch_progress(position.epoch, _length(self.loader), position.batch) if self.progress else None
         batches = BatchIterator(producer, position, bar)
         position.begun = True
         self._position = position

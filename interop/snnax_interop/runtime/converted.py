@@ -20,7 +20,8 @@ from ..nodes.batch import BATCH
 from ..ops import floats_are
 from ..transfer.trees import to_torch
 from .execute import Results, length_of, run_sample
-from .plan import ExecutionPlan, InputSpec, Out
+from .inputs import batch_axis, check_repeated, checked_inputs, size_along
+from .plan import ExecutionPlan, Out
 from .report import ConversionReport
 from .slots import Frozen, Slot
 from .states import States, checked_states
@@ -78,27 +79,45 @@ class Converted(eqx.Module):
         kind = type(self.plan.models).__name__
         return f"Converted({kind} of {len(self.report)} modules, {count} trainable parameters, inputs: {inputs})"
 
-    def __call__(self, *inputs: Any, key: Array | None = None, states: States | None = None) -> Any:
+    def __call__(
+        self,
+        *inputs: Any,
+        key: Array | None = None,
+        states: States | None = None,
+        engine: Callable | None = None,
+        **others: Any,
+    ) -> Any:
         """Run the network as torch would.
 
         **Arguments:**
 
         - `inputs` as for the torch module, as JAX or NumPy arrays, with any batch size, and any length where time comes
-          from the input. Of a network converted with `loop="outside"`, inputs have a leading time axis.
+          from the input. Of a network converted with `loop="outside"`, inputs have a leading time axis. In the place of
+          an input that is the same at every time step, `snnax.Repeat(x, num_steps)` of one time step, batch included:
+          what depends on nothing else is computed once.
         - `key`: for dropout in training, which draws anew for every sample, call and time step.
         - `states`: of neurons by module path, to go on from, as `run`, `final_states` or `hidden_states(module)` give
           them, batch included. Neurons that are left out start from their beginning.
+        - `engine`: how the models run over time, such as `snnax.engine.checkpointed`, for long sequences on little
+          memory; as for a call of `converted.model`, by default `snnax.engine.layerwise`.
+        - `others`: refused. `mask` and `burnin` are arguments of the models, which take one sample.
 
         **Returns:** the structure that `forward` returns, with arrays in the place of tensors; with `loop="outside"`,
         every array has time as its first axis.
 
         **Raises:** `ValueError` for another number of inputs, another shape, a missing key, or states that the network
-        does not have; `TypeError` for another dtype.
+        does not have; `TypeError` for another dtype, or another argument.
         """
-        return self._run(inputs, key, states)[0]
+        _refuse(others)
+        return self._run(inputs, key, states, engine)[0]
 
     def run(
-        self, *inputs: Any, key: Array | None = None, states: States | None = None
+        self,
+        *inputs: Any,
+        key: Array | None = None,
+        states: States | None = None,
+        engine: Callable | None = None,
+        **others: Any,
     ) -> tuple[Any, dict[str, dict[str, Array]]]:
         """The outputs, and the states after the last time step to go on from; arguments as for a call.
 
@@ -106,14 +125,17 @@ class Converted(eqx.Module):
 
         `outputs, states = converted.run(piece, states=jax.lax.stop_gradient(states))`
         """
-        return self._run(inputs, key, states)[:2]
+        _refuse(others)
+        return self._run(inputs, key, states, engine)[:2]
 
-    def call_and_update(self, *inputs: Any, key: Array | None = None) -> tuple[Any, "Converted"]:
+    def call_and_update(
+        self, *inputs: Any, key: Array | None = None, engine: Callable | None = None
+    ) -> tuple[Any, "Converted"]:
         """Run the network as torch does in training mode: the outputs, and the network with new running statistics.
 
         Of a network without batch normalisation in training mode, the second is the network itself.
         """
-        results = self._results(inputs, key)
+        results = self._results(inputs, key, engine=engine)
         buffers = dict(self.buffers)
         for name, value in results.statistics.items():
             before = buffers[name].value
@@ -221,29 +243,34 @@ class Converted(eqx.Module):
         return jax.tree.map(array, skeleton)
 
     def _run(
-        self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None
+        self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None, engine: Callable | None = None
     ) -> tuple[Any, dict[str, Any], dict[str, Array]]:
-        results = self._results(inputs, key, states)
+        results = self._results(inputs, key, states, engine)
         return _structured(self.plan.result, results.outputs, self._sizes(inputs)), results.states, results.spikes
 
     def _sizes(self, inputs: tuple[Any, ...]) -> tuple[int, int]:
         """The batch size and the length of inputs."""
-        axes = zip(inputs, self.plan.inputs, strict=True)
-        batch = next((x.shape[spec.batch_axis] for x, spec in axes if spec.batch_axis is not None), 1)
+        given = zip(inputs, self.plan.inputs, strict=True)
+        sizes = (size_along(x, spec, spec.batch_axis) for x, spec in given if spec.batch_axis is not None)
+        batch = next(sizes, 1)
         return batch, length_of(self.plan, inputs)
 
-    def _results(self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None) -> Results:
+    def _results(
+        self, inputs: tuple[Any, ...], key: Any = None, states: States | None = None, engine: Callable | None = None
+    ) -> Results:
         plan = self.plan
-        arrays = _checked(inputs, plan.inputs, self.dtype)
+        arrays = checked_inputs(inputs, plan.inputs, self.dtype)
         if key is None and plan.draws:
             raise ValueError(
                 "the network was converted in training mode and has dropout: pass key=jax.random.key(...), or take "
                 "converted.inference_mode()"
             )
         length = length_of(plan, arrays)
-        axes = tuple(spec.batch_axis for spec in plan.inputs)
-        batched = {(array.shape[axis], axis) for array, axis in zip(arrays, axes, strict=True) if axis is not None}
-        run = functools.partial(run_sample, plan, self._filled, self.dtype, length)
+        for array, spec in zip(arrays, plan.inputs, strict=True):
+            check_repeated(array, spec, [loop.num_steps(length) for loop in plan.loops])
+        axes = tuple(map(batch_axis, arrays, plan.inputs))
+        batched = {self._sizes(tuple(arrays))[0]} if any(axis is not None for axis in axes) else set()
+        run = functools.partial(run_sample, plan, self._filled, self.dtype, length, engine)
         start = {} if states is None else checked_states(states, plan, self.dtype)
         if not batched:
             with floats_are(self.dtype):
@@ -251,7 +278,7 @@ class Converted(eqx.Module):
         neurons = [neuron for loop in plan.loops for neuron in loop.neurons.values()]
         final = {each.name: {field: each.batch_axis for field, _, _ in each.fields} for each in neurons}
         spikes = {each.name: None if each.batch_axis is None else each.batch_axis + 1 for each in neurons}
-        size, _ = next(iter(batched))
+        [size] = batched
         keys = None if key is None else jax.random.split(key, size)
         start_axes = {name: final[name] for name in start}
         batch = jax.vmap(
@@ -264,35 +291,18 @@ class Converted(eqx.Module):
             return batch(keys, start, *arrays)
 
 
-def _checked(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype: str) -> list[Array]:
-    if len(inputs) != len(specs):
-        raise ValueError(f"expected {len(specs)} inputs {[spec.name for spec in specs]}, found {len(inputs)}")
-    arrays = []
-    sizes: dict[str, int] = {}
-    for value, spec in zip(inputs, specs, strict=True):
-        if isinstance(value, torch.Tensor):
-            raise TypeError(f"input '{spec.name}' is a torch tensor; convert it with snnax_interop.to_jax")
-        if not isinstance(value, jax.Array | np.ndarray):
-            raise TypeError(f"input '{spec.name}' must be a JAX or NumPy array, found {type(value).__name__}")
-        free = {spec.batch_axis: "batch", spec.time_axis: "time"}
-        expected = tuple(free.get(axis, size) for axis, size in enumerate(spec.shape))
-        fits = len(value.shape) == len(expected) and all(
-            isinstance(size, str) or size == found for size, found in zip(expected, value.shape, strict=True)
-        )
-        if not fits:
-            raise ValueError(
-                f"input '{spec.name}' must have shape ({', '.join(map(str, expected))}), found {value.shape}"
-            )
-        for size, found in zip(expected, value.shape, strict=True):
-            if isinstance(size, str) and sizes.setdefault(size, found) != found:
-                raise ValueError(f"input '{spec.name}' has {found} along {size}, other inputs have {sizes[size]}")
-        # Floats follow the network; torch's int64 is int32 in JAX (to_jax checks the range).
-        kind = dtype if jnp.issubdtype(jnp.dtype(spec.dtype), jnp.floating) else spec.dtype
-        wanted = jax.dtypes.canonicalize_dtype(jnp.dtype(kind))
-        if value.dtype != wanted:
-            raise TypeError(f"input '{spec.name}' must have dtype {wanted}, found {value.dtype}; cast it")
-        arrays.append(jnp.asarray(value))
-    return arrays
+def _refuse(others: dict[str, Any]) -> None:
+    """Arguments that a model takes, and a conversion does not."""
+    allowed = "allowed: key, states, engine"
+    where = {
+        "mask": "a mask is for the model, which takes one sample: converted.model(states, xs, mask=mask), under "
+        "jax.vmap; or leave the outputs of those steps out of the loss",
+        "burnin": "run the first steps by themselves: _, states = converted.run(first), then "
+        "converted(rest, states=jax.lax.stop_gradient(states))",
+    }
+    for name in others:
+        do = where.get(name, "inputs are given by their position, in the order of forward")
+        raise TypeError(f"a conversion has no argument '{name}'; {allowed}; {do}")
 
 
 def _structured(structure: Any, outs: list[Any], sizes: tuple[int, int]) -> Any:
@@ -313,15 +323,37 @@ def map_structure(function: Callable[[Any], Any], tree: Any) -> Any:
     return type(tree)(map(function, tree)) if isinstance(tree, list | tuple) else tree
 
 
+def checked_conversion(found: Any, function: str) -> Converted:
+    """What a function was given as a conversion.
+
+    **Raises:** `TypeError` for a native model, a torch module and anything else, with what to do.
+    """
+    if isinstance(found, Converted):
+        return found
+    what = f"a {type(found).__name__}"
+    if isinstance(found, torch.nn.Module):
+        what = f"the torch module {type(found).__name__}"
+        do = "convert it with from_torch(module, example_inputs); its own weights are module.state_dict()"
+    elif isinstance(found, eqx.Module | tuple | list):
+        do = (
+            "the native model of a conversion, trained by itself, goes back with converted.with_model(model). A model "
+            "that was not converted has no names in torch: to_torch_module makes a torch module of it, "
+            "snnax.serialisation.save a file"
+        )
+    else:
+        do = "pass what from_torch returned"
+    raise TypeError(f"{function}: expected a Converted, as from_torch returns it, found {what}; {do}")
+
+
 def state_dict(converted: Converted) -> dict[str, Any]:
     """The parameters and buffers under the module's own keys, as torch tensors of their own memory and torch's dtypes.
 
     `module.load_state_dict(state_dict(converted), strict=True)` takes the weights back. Of a gradient of a `Converted`
     (the result of `eqx.filter_grad`), it has the same keys and None where nothing is differentiable.
 
-    **Raises:** `WeightMappingError` when an array has lost the shape that torch knows.
+    **Raises:** `WeightMappingError` when an array has lost the shape that torch knows; `TypeError` for another model.
     """
-    plan = converted.plan
+    plan = checked_conversion(converted, "state_dict").plan
     result: dict[str, Any] = {}
     for key in plan.keys:
         canonical = plan.canonical[key]

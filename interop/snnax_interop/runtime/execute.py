@@ -12,6 +12,7 @@ from jaxtyping import Array
 from snnax import Repeat
 
 from ..nodes.wrappers import with_field
+from .inputs import Constant, of_sample, size_along, whole
 from .plan import (
     Emitted,
     ExecutionPlan,
@@ -41,7 +42,10 @@ class Results(NamedTuple):
 
 def length_of(plan: ExecutionPlan, inputs: Sequence[Any]) -> int:
     """The size of the inputs' time axis; 0 where the network runs as long as it always does."""
-    return 0 if plan.length is None else inputs[plan.length[0]].shape[plan.length[1]]
+    if plan.length is None:
+        return 0
+    number, axis = plan.length
+    return size_along(inputs[number], plan.inputs[number], axis)
 
 
 def run_sample(
@@ -49,13 +53,17 @@ def run_sample(
     fill: Callable[[Any], Any],
     dtype: str,
     length: int,
+    engine: Callable | None,
     key: Any,
     start: Mapping[str, Mapping[str, Array]],
-    *inputs: Array,
+    *inputs: Any,
 ) -> Results:
     """Run all loops on one sample. `fill` puts arrays into a graph, `start` has states of neurons to begin with."""
+    options = {} if engine is None else {"engine": engine}
     values: dict[Key, Any] = {InputLength(): length}
-    values |= {Given(number): x for number, x in enumerate(inputs)}
+    values |= {
+        Given(number): of_sample(x, spec) for number, (x, spec) in enumerate(zip(inputs, plan.inputs, strict=True))
+    }
     final: dict[str, Any] = {}
     spikes: dict[str, list[Array]] = {}
     statistics: dict[str, Array] = {}
@@ -76,7 +84,7 @@ def run_sample(
                 value = start[neuron.name][field].astype(getattr(started[where], own).dtype)
                 started[where] = with_field(started[where], own, value)
         states = model.pack_states(started)
-        states, outs = model(states, xs, next(keys))
+        states, outs = model(states, xs, next(keys), **options)
         recorded = outs[-1] if loop.several_recorded else (outs[-1],)
         values |= {Emitted(number, item): out for item, out in enumerate(recorded)}
         after = model.unpack_states(states)
@@ -122,7 +130,7 @@ def _evaluate(
     if line.graph is None:
         return []
     graph = fill(line.graph)
-    inputs = [values[each] for each in line.inputs]
+    inputs = [whole(values[each]) for each in line.inputs]
     # Only batch normalisations have a state here, which depends on no shape.
     states = {each.node: graph.named_nodes[each.node].init_state() for each in line.statistics}
     states, outs = graph.step(states, inputs[0] if len(inputs) == 1 else tuple(inputs), key=key)
@@ -144,7 +152,7 @@ def _started(states: Mapping[Any, Any], loop: PlannedLoop, values: Mapping[Key, 
     states, names = dict(states), {str(name): name for name in states}
     for node, field, key in loop.initial:
         name = names[node]
-        given = key.number if isinstance(key, Fixed) else values[key]
+        given = key.number if isinstance(key, Fixed) else whole(values[key])
         before = states[name] if field is None else getattr(states[name], field)
         value = jnp.broadcast_to(jnp.asarray(given, before.dtype), before.shape)
         states[name] = value if field is None else with_field(states[name], field, value)
@@ -157,17 +165,21 @@ def _model_input(dtype: str, key: Key, values: Mapping[Key, Any], num_steps: int
         return jnp.asarray(numbers, dtype if numbers.dtype.kind == "f" else None)
     if isinstance(key, Steps):
         return _windows(values[key.sequence], key.window, num_steps)
-    return Repeat(values[key], num_steps)
+    return Repeat(whole(values[key]), num_steps)
 
 
-def _windows(sequence: Array, window: Window, num_steps: int) -> Array:
+def _windows(sequence: Array | Constant, window: Window, num_steps: int) -> Array | Repeat:
     """The parts of a sequence that the time steps read, `(time, ...)`."""
-    size = sequence.shape[window.axis]
+    constant = sequence if isinstance(sequence, Constant) and sequence.axis == window.axis else None
+    constant = constant if window.width is None else None
+    size = whole(sequence).shape[window.axis] if constant is None else constant.num_steps
     start = window.start + size if window.start < 0 else window.start
     ends = (start, start + window.stride * (num_steps - 1))
     if num_steps and (min(ends) < 0 or max(ends) + (window.width or 1) > size):
         raise ValueError(f"the network runs {num_steps} time steps, but its input has {size} along time")
-    moved = jnp.moveaxis(sequence, window.axis, 0)
+    if constant is not None:
+        return Repeat(constant.value, num_steps)
+    moved = jnp.moveaxis(whole(sequence), window.axis, 0)
     if window.width is not None:
         places = start + window.stride * np.arange(num_steps)[:, None] + np.arange(window.width)
         return jnp.moveaxis(moved[places], 1, 1 + window.axis)

@@ -35,6 +35,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,8 +152,8 @@ def to_torch(tree: PyTree, copy: Copy = "if_needed", *, statistics: TransferStat
     - `statistics`: counts what was shared and what was copied.
 
     **Raises:** `TransferError` naming the leaf's path: for tracers; typed PRNG keys; dtypes that torch does not have
-    (int4, ...); deleted arrays; a copy under `copy="never"`; objects that are no pytree. `ValueError` for another
-    `copy`.
+    (int4, ...); deleted arrays; a copy under `copy="never"`; objects that are no pytree, and models, which torch could
+    not run. `ValueError` for another `copy`.
 
     **Example:**
 
@@ -165,13 +166,18 @@ def to_torch(tree: PyTree, copy: Copy = "if_needed", *, statistics: TransferStat
     """
     check_copy(copy)
     counts = statistics or TransferStatistics()
-    return _map(lambda path, leaf: _leaf_to_torch(path, leaf, copy, counts), tree)
+    return _map(lambda path, leaf: _leaf_to_torch(path, leaf, copy, counts), tree, is_leaf=_is_model)
 
 
-def _map(convert: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
+def _is_model(node: Any) -> bool:
+    """Whether a node is a layer or a model, and not states or other values that are Equinox modules too."""
+    return isinstance(node, eqx.Module) and callable(node)
+
+
+def _map(convert: Callable[[str, Any], Any], tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> PyTree:
     """`convert` of each leaf and its path. Trees that cannot be taken apart or rebuilt are refused with a remedy."""
     try:
-        leaves, structure = jax.tree.flatten_with_path(tree)
+        leaves, structure = jax.tree.flatten_with_path(tree, is_leaf)
     except ValueError as error:
         raise TransferError(f"the tree cannot be taken apart: {error} Use dictionary keys of one type") from error
     converted = [convert(jax.tree_util.keystr(keys, simple=True, separator="."), leaf) for keys, leaf in leaves]
@@ -218,6 +224,12 @@ def _leaf_to_jax(path: str, leaf: Any, copy: Copy, sharding: Sharding | None, st
 
 
 def _leaf_to_torch(path: str, leaf: Any, copy: Copy, statistics: TransferStatistics) -> Any:
+    if _is_model(leaf):
+        do = (
+            "take the weights of a conversion, or its gradients, with state_dict(converted); make a torch module of a "
+            "native model with to_torch_module(model); single arrays are jax.tree.leaves(model)"
+        )
+        raise refusal(path, f"a model, of the class {type(leaf).__qualname__}", "arrays, in any tree of them", do)
     if isinstance(leaf, Tracer):
         do = "convert outside of jit, grad, vmap and scan"
         raise refusal(path, "a traced JAX array, which has no values yet", "arrays with values", do)

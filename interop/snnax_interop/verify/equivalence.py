@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from ..converters.neuron import NeuronConverter
+from ..errors import EquivalenceError
 from ..frameworks import registry_for
 from ..runtime.converted import Converted
 from ..trace.autograd_functions import makes_spikes
@@ -22,6 +24,7 @@ from ..trace.tape import Entry, Ref, Tape
 from ..trace.unwrap import eager
 from .float64 import backward_float_is_double, float_is_double, record_double
 from .report import Comparison, EquivalenceReport
+from .sides import checked_sides
 
 
 # In float64 both sides differ by the order of sums only; a wrong equation is off by far more than either bound.
@@ -31,7 +34,10 @@ _NO_GRADIENT = 1e-6  # of the largest gradient: smaller ones are compared as if 
 
 
 def check_equivalence(
-    module: torch.nn.Module, converted: Converted, inputs: Sequence[torch.Tensor], gradients: bool = True
+    module: torch.nn.Module,
+    converted: Converted,
+    inputs: Sequence[torch.Tensor] | torch.Tensor,
+    gradients: bool = True,
 ) -> EquivalenceReport:
     """Compare a torch module and its conversion on `inputs`, in float64.
 
@@ -41,11 +47,23 @@ def check_equivalence(
 
     **Arguments:** `inputs`: torch tensors as for `converted` (for `loop="outside"`, with a leading time axis).
 
-    **Returns:** a report. It is not `ok` when no neuron spikes or all gradients are zero: such a run shows nothing.
+    **Returns:** a report. It is not `ok` when no neuron spikes or all gradients are zero: such a run shows nothing, and
+    there is a warning.
 
-    **Raises:** what either side raises on these inputs.
+    **Raises:** `TypeError` for arguments of the other side, or in another order; `WeightMappingError` for a module with
+    other parameters than the one that was converted, `EquivalenceError` for one that calls its neurons less often; what
+    either side raises on these inputs.
     """
-    inputs = tuple(inputs)
+    report = compare(module, converted, checked_sides(module, converted, inputs), gradients)
+    if report.vacuous:
+        warnings.warn(f"check_equivalence shows nothing: {report.vacuous}", UserWarning, stacklevel=2)
+    return report
+
+
+def compare(
+    module: torch.nn.Module, converted: Converted, inputs: tuple[torch.Tensor, ...], gradients: bool
+) -> EquivalenceReport:
+    """The comparison itself."""
     converted = converted.without_dropout()  # each side draws other numbers
     with jax.enable_x64(True):
         arrays = tuple(jnp.asarray(x.detach().double() if x.is_floating_point() else x) for x in inputs)
@@ -143,6 +161,12 @@ def _neuron_calls(tape: Tape, converted: Converted, arrays: tuple) -> dict[str, 
             names.setdefault(neuron.path, []).append(neuron.name)
         for path, each in names.items():
             count = num_steps * len(each)
+            if len(waiting.get(path, ())) < count:
+                raise EquivalenceError(
+                    f"the module calls this neuron {len(waiting.get(path, ()))} times on these inputs, the conversion "
+                    f"{count} times. Pass the module that was converted, or convert this one",
+                    path=path,
+                )
             of_loop, waiting[path] = waiting[path][:count], waiting[path][count:]
             for entry, name in zip(of_loop, itertools.cycle(each), strict=False):
                 calls.setdefault(name, []).append(entry)

@@ -10,13 +10,13 @@ from ..ir.program import Program
 from ..runtime.converted import Converted
 from ..runtime.plan import InputSpec
 from ..trace.example import Example
-from .equivalence import check_equivalence
+from .equivalence import compare
 from .float64 import record_double
 from .report import EquivalenceReport
 
 
 def verify(converted: Converted, example: Example) -> Converted:
-    """The conversion with its verification in the report. Caveats are warnings.
+    """The conversion with its verification in the report. Caveats are warnings, and so is a verification of nothing.
 
     **Raises:** `EquivalenceError` when it differs from the module.
     """
@@ -31,8 +31,11 @@ def verify(converted: Converted, example: Example) -> Converted:
             f"the conversion differs from the module on the example, or on other values; please report this\n{checked}",
             report=checked,
         )
-    for path, caveat in converted.plan.caveats.items():
-        warnings.warn(f"at '{path}': {caveat}", UserWarning, stacklevel=4)
+    surprises = [f"at '{path}': {caveat}" for path, caveat in converted.plan.caveats.items()]
+    if checked.vacuous:
+        surprises.append(f"the comparison of the conversion with the module shows nothing: {checked.vacuous}")
+    for surprise in surprises:
+        warnings.warn(surprise, UserWarning, stacklevel=3)  # at the call of from_torch
     return converted.with_verification(str(checked))
 
 
@@ -48,7 +51,7 @@ def holds_for_all_samples(converted: Converted, example: Example) -> bool:
 
 def _compared(converted: Converted, example: Example, inputs: tuple[torch.Tensor, ...]) -> EquivalenceReport:
     given = tuple(_with_variation(x, spec) for x, spec in zip(inputs, converted.plan.inputs, strict=True))
-    return check_equivalence(example.module, converted, given, gradients=False)
+    return compare(example.module, converted, given, gradients=False)
 
 
 def _with_variation(tensor: torch.Tensor, spec: InputSpec) -> torch.Tensor:

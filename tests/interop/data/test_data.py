@@ -3,8 +3,10 @@
 import contextlib
 import doctest
 import gc
+import io
+import itertools
+import re
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -19,8 +21,9 @@ from jax.sharding import NamedSharding
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from snnax_interop.data import JaxLoader, loader as data
-from snnax_interop.errors import MissingDependencyError, TransferError
+from snnax_interop.errors import TransferError
 from snnax_interop.transfer import TransferStatistics
+from tests.terminal import Terminal
 
 
 TEN = TensorDataset(torch.arange(10.0))
@@ -404,20 +407,26 @@ def test_repr_names_the_loader_and_the_options():
     assert repr(JaxLoader(Endless())).startswith("JaxLoader(Endless, prefetch=2")
 
 
-def test_progress_shows_a_bar(capfd):
+def test_progress_shows_a_bar_on_a_terminal():
     batches = JaxLoader(DataLoader(TEN, batch_size=4), progress=True)
-    assert len(list(batches)) == 3
-    shown = capfd.readouterr().err
-    assert "3/3" in shown
-    for _ in batches:
-        break
-    assert "0/3" in capfd.readouterr().err
+    with contextlib.redirect_stderr(Terminal()) as stderr:
+        assert len(list(batches)) == 3
+        assert "3/3" in stderr.getvalue() and "0/3" in stderr.getvalue()
+        for _ in batches:
+            break
+        assert stderr.getvalue().count("0/3") == 2
 
 
-def test_progress_without_tqdm_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    with pytest.raises(MissingDependencyError, match=r"tqdm is not installed.*pip install 'snnax\[interop\]'"):
-        JaxLoader([], progress=True)
+@pytest.mark.parametrize(("loader", "of"), [(DataLoader(TEN, batch_size=4), "/3"), (Endless(), "")])
+def test_progress_is_one_line_per_epoch_in_a_file(loader, of):
+    batches = JaxLoader(loader, progress=True)
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        for epoch, wanted in enumerate((3, 2)):
+            with iter(batches) as taken:
+                assert len(list(itertools.islice(taken, wanted))) == wanted
+            lines = stderr.getvalue().splitlines()
+            assert len(lines) == epoch + 1
+            assert re.fullmatch(rf"epoch {epoch + 1}: {wanted}{of} batches in \d+\.\d s", lines[-1])
 
 
 def test_bad_options_are_refused():

@@ -1,5 +1,6 @@
 """Stopping in the middle of an epoch and continuing there: the batches that remained, then the epochs that follow."""
 
+import contextlib
 import copy
 import itertools
 import json
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from snnax.serialisation import load, save
 from snnax_interop import JaxLoader, worker_options
+from tests.terminal import Terminal
 
 
 pytestmark = pytest.mark.full
@@ -200,14 +202,15 @@ def test_without_a_seed_there_is_no_state():
         loader.load_state_dict(STATE)
 
 
-def test_the_bar_starts_at_the_position_and_the_length_stays_that_of_an_epoch(capfd):
+def test_the_bar_starts_at_the_position_and_the_length_stays_that_of_an_epoch():
     loader = JaxLoader(shuffled(), seed=0, progress=True)
     loader.load_state_dict(STATE | {"batch": 3})
     assert len(loader) == 4
-    batches = iter(loader)
-    assert "3/4" in capfd.readouterr().err
-    assert len(drawn(batches)) == 1
-    assert "4/4" in capfd.readouterr().err
+    with contextlib.redirect_stderr(Terminal()) as stderr:
+        batches = iter(loader)
+        assert "3/4" in stderr.getvalue()
+        assert len(drawn(batches)) == 1
+        assert "4/4" in stderr.getvalue()
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda loader: pickle.loads(pickle.dumps(loader))])

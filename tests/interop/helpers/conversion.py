@@ -14,5 +14,5 @@ def without_comparison() -> Iterator[None]:
 
     For tests that compare more: on inputs that the conversion has not seen, with gradients.
     """
-    with mock.patch.object(on_example, "check_equivalence", return_value=EquivalenceReport((), 0, ())):
+    with mock.patch.object(on_example, "compare", return_value=EquivalenceReport((), 0, ())):
         yield

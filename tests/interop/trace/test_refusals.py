@@ -998,19 +998,21 @@ def test_a_list_that_forward_appends_to_stays_the_same_list():
 
 
 @pytest.mark.parametrize("statement", ["import snnax_interop", "from snnax_interop import from_torch"])
+@pytest.mark.parametrize("package", ["torch", "tqdm"])
 @pytest.mark.full
-def test_without_torch_the_pip_line_is_named(statement):
+def test_without_what_the_bridge_needs_the_pip_line_is_named(statement, package):
     code = f"""
         import sys
-        sys.modules["torch"] = None
+        sys.modules["{package}"] = None
         try:
             {statement}
         except ImportError as error:
             print(type(error).__name__, error)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
-    assert done.stdout.startswith("MissingDependencyError torch is not installed"), done.stdout + done.stderr
-    assert "pip install 'snnax[interop]'" in done.stdout
+    start = f"MissingDependencyError {package} is not installed"
+    assert done.stdout.startswith(start), done.stdout + done.stderr
+    assert "pip install '.[interop]'" in done.stdout
 
 
 def test_every_error_of_the_bridge_is_an_interop_error_with_path_and_framework():

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from snnax import snn
 from snnax_interop.errors import TransferError
 from snnax_interop.transfer import TransferStatistics, to_jax, to_torch, trees as transfer
 
@@ -140,14 +141,14 @@ def test_a_tensor_that_is_in_a_tree_twice_crosses_and_counts_twice():
     assert statistics == TransferStatistics(512, 512, {"requested": 512})
 
 
-def test_modules_of_equinox_cross_both_ways():
-    linear = eqx.nn.Linear(4, 2, key=jax.random.key(0))
-    tensors = to_torch(linear, copy="never")
-    assert isinstance(tensors.weight, torch.Tensor)
-    assert tensors.weight.data_ptr() == linear.weight.unsafe_buffer_pointer()
+def test_states_that_are_modules_of_equinox_cross_both_ways():
+    state = snn.LIF(32, [0.9, 0.8]).init_state((32,))
+    tensors = to_torch(state, copy="never")
+    assert isinstance(state, eqx.Module) and isinstance(tensors, type(state))
+    assert tensors.v.data_ptr() == state.v.unsafe_buffer_pointer()
     again = to_jax(tensors, copy="never")
-    assert again.weight.unsafe_buffer_pointer() == linear.weight.unsafe_buffer_pointer()
-    assert again(jnp.ones(4)).tolist() == linear(jnp.ones(4)).tolist()
+    assert again.i.unsafe_buffer_pointer() == state.i.unsafe_buffer_pointer()
+    assert jax.tree.structure(again) == jax.tree.structure(state)
 
 
 @pytest.mark.parametrize("convert", [to_jax, to_torch])
