@@ -1,4 +1,4 @@
-"""What a call of a conversion takes besides arrays: inputs that stay the same, an engine; what it refuses, and where to."""
+"""What a call of a conversion takes besides arrays: constant inputs, an engine; what it refuses, and where to."""
 
 import functools
 import re
