@@ -4,7 +4,9 @@ import math
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int
 
@@ -15,12 +17,17 @@ class Events(eqx.Module):
     Where a recording has fewer events than there is room for, padding follows: its address is -1, its time that of the
     last event. Thus the first and the last time of a recording are the first and last entry, and the times of an
     event-driven layer never run backwards.
+
+    **Raises:** `ValueError` for 64-bit NumPy data beyond int32 while `jax_enable_x64` is off, which JAX would cut.
     """
 
     data: Any
-    """`(..., 2, events)`, integers: `t` and `address`. One array, as each costs a transfer of its own."""
+    """`(..., 2, events)`, signed integers: `t` and `address`. One array, as each costs a transfer of its own."""
     shape: tuple[int, ...] = eqx.field(static=True)
     """Of one frame: `(polarity, height, width)`, or `(polarity, width)` of a sensor without y."""
+
+    def __check_init__(self):
+        check_times("Events", self.data)
 
     @property
     def t(self) -> Any:
@@ -49,23 +56,36 @@ class Events(eqx.Module):
         return tuple(jnp.where(address >= 0, index, -1) for index in along)
 
 
-def steps_of(name: str, steps: int) -> int:
-    """**Raises:** `ValueError` when `steps` is no number of time steps."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+def check_times(name: str, data: Any) -> None:
+    """**Raises:** `ValueError` for times or addresses of the host that JAX would cut to 32 bits and thereby change."""
+    # Of arrays of NumPy only: within jit nothing is left to see of what was cut
+    if not isinstance(data, np.ndarray) or data.dtype.kind not in "iu" or not data.size:
+        return
+    allowed = np.iinfo(jax.dtypes.canonicalize_dtype(data.dtype))
+    low, high = int(data.min()), int(data.max())
+    if low < allowed.min or high > allowed.max:
         raise ValueError(
-            f"{name}: steps is {steps!r}; allowed: 0 or more time steps, an int that is known to the compiler"
+            f"{name}: found times or addresses from {low} to {high}; allowed without jax_enable_x64: {allowed.min} to "
+            f'{allowed.max}; snnax.events.pack counts from the first event, origin="first", and in a larger unit, '
+            "unit=1000"
         )
-    return steps
 
 
 def cells(name: str, events: Events, steps: int) -> int:
     """How many cells there are per time step of a batch. **Raises:** `ValueError` when indices would not fit int32."""
     size = math.prod((*events.address.shape[:-1], *events.shape))
-    if size * steps >= 2**31:
+    # Without a time step, too: the places within one are numbers
+    if size * max(steps, 1) >= 2**31:
         raise ValueError(
             f"{name}: {steps} time steps of {size} cells each are more than 2**31 - 1 cells; bin parts of the batch"
         )
     return size
+
+
+def addresses(events: Events) -> Int[Array, "... events"]:
+    """The addresses with at least 32 bits, which hold all numbers of cells."""
+    address = jnp.asarray(events.address)
+    return address if address.dtype.itemsize == 8 else address.astype(jnp.int32)
 
 
 def place(events: Events) -> Int[Array, "... events"]:
@@ -77,7 +97,8 @@ def place(events: Events) -> Int[Array, "... events"]:
 
 def index(events: Events, step: Int[Array, "... events"], steps: int, size: int) -> Int[Array, "... events"]:
     """The index of each event into the flattened cells of all time steps, and one beyond the end for what has none."""
-    inside = events.valid & (step >= 0) & (step < steps)
+    # Before the address is cut to int32, and so that none is in the cells of the next recording
+    inside = events.valid & (addresses(events) < math.prod(events.shape)) & (step >= 0) & (step < steps)
     # Not -1: a negative index counts from the end, also where indices out of range are dropped
     return jnp.where(inside, step * size + place(events), steps * size)
 

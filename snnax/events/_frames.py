@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Array, Bool, Int, Shaped, UInt
 
-from ._events import Events, at_least_float32, cells, index, steps_of
+from ._events import Events, at_least_float32, cells, index
+from ._times import LARGEST, elapsed, steps_of, whole, window_of
 
 
 def frames_by_time(
@@ -13,7 +14,7 @@ def frames_by_time(
     steps: int,
     window: int | None = None,
     *,
-    start: int | None = None,
+    start: int | Int[Array, ""] | None = None,
     overlap: int = 0,
     dtype: DTypeLike = jnp.float32,
 ) -> Shaped[Array, "time ..."]:
@@ -32,7 +33,8 @@ def frames_by_time(
     - `window`: in the unit of the times; None divides each recording's own duration.
     - `start`: where the first window begins; None: at each recording's first event.
     - `overlap`: the time that successive windows share, less than `window`.
-    - `dtype`: integer counts stop at the largest of their type and never wrap; bool says whether there was an event.
+    - `dtype`: counts stop at the largest of their type, neither wrapping nor infinite; bool says whether there was an
+        event.
         Frames of int16 or bool, cast to float within the model, take less memory and time.
 
     **Returns:** `(time, *batch, *events.shape)`.
@@ -48,16 +50,17 @@ def frames_by_time(
     """
     name = "frames_by_time"
     steps = steps_of(name, steps)
-    _check_window(name, "window", window, overlap)
-    if start is not None and window is None:
-        raise ValueError(f"{name}: start needs a window; without one, each recording's own duration is divided")
-    t = jnp.asarray(events.t)
-    since = t - (t[..., :1] if start is None else start)
     if window is None:
+        _check_overlap(name, "window", None, overlap)
+        if start is not None:
+            raise ValueError(f"{name}: start needs a window; without one, each recording's own duration is divided")
+        since, before = elapsed(name, events)
         # Of padding, too: its time is that of the last event. Shorter than a unit per step: one unit each
         window_of_each = jnp.maximum(since[..., -1:] // max(steps, 1), 1)
-        return _accumulate(name, events, steps, dtype, jnp.minimum(since // window_of_each, steps - 1))
-    return _in_windows(name, events, steps, dtype, since, window, overlap)
+        return _accumulate(name, events, steps, dtype, _step(since // window_of_each, before, max(steps - 1, 0)))
+    window = window_of(name, events, window, unless=", or None")
+    overlap = _check_overlap(name, "window", window, overlap)
+    return _in_windows(name, events, steps, dtype, *elapsed(name, events, start), window, overlap)
 
 
 def frames_by_count(
@@ -84,19 +87,26 @@ def frames_by_count(
     """
     name = "frames_by_count"
     steps = steps_of(name, steps)
-    _check_window(name, "count", count, overlap)
-    rank = jnp.broadcast_to(jnp.arange(events.address.shape[-1], dtype=jnp.int32), events.address.shape)
+    rank = jnp.broadcast_to(jnp.arange(events.address.shape[-1], dtype=jnp.uint32), events.address.shape)
+    never = jnp.zeros(rank.shape, bool)
     if count is None:
-        count_of_each = jnp.maximum(events.count[..., None] // max(steps, 1), 1)
-        return _accumulate(name, events, steps, dtype, jnp.minimum(rank // count_of_each, steps - 1))
-    return _in_windows(name, events, steps, dtype, rank, count, overlap)
+        _check_overlap(name, "count", None, overlap)
+        count_of_each = jnp.maximum(events.count[..., None] // max(steps, 1), 1).astype(rank.dtype)
+        return _accumulate(name, events, steps, dtype, _step(rank // count_of_each, never, max(steps - 1, 0)))
+    count = whole(name, "count", count, 1, LARGEST, ", or None")
+    overlap = _check_overlap(name, "count", count, overlap)
+    return _in_windows(name, events, steps, dtype, rank, never, count, overlap)
 
 
-def _check_window(name: str, what: str, window: int | None, overlap: int) -> None:
-    if window is not None and window < 1:
-        raise ValueError(f"{name}: {what} is {window}; allowed: 1 or more, or None")
-    if overlap and (window is None or not 0 < overlap < window):
-        raise ValueError(f"{name}: overlap is {overlap} and {what} {window}; allowed: 0 or more and less than {what}")
+def _check_overlap(name: str, what: str, window: int | None, overlap: int) -> int:
+    if window is None:
+        return whole(name, "overlap", overlap, 0, 0, do=f"give {what}, too, which is None")
+    return whole(name, "overlap", overlap, 0, window - 1, do=f"overlap is less than {what}, which is {window}")
+
+
+def _step(step: UInt[Array, "... events"], before: Bool[Array, "... events"], most: int) -> Int[Array, "... events"]:
+    """-1 for what is before the start, and up to `most`: the steps that are not asked for are all one."""
+    return jnp.where(before, -1, jnp.minimum(step, most).astype(jnp.int32))
 
 
 def _in_windows(
@@ -104,7 +114,8 @@ def _in_windows(
     events: Events,
     steps: int,
     dtype: DTypeLike,
-    since: Int[Array, "... events"],
+    since: UInt[Array, "... events"],
+    before: Bool[Array, "... events"],
     window: int,
     overlap: int,
 ) -> Shaped[Array, "time ..."]:
@@ -112,8 +123,15 @@ def _in_windows(
     stride = window - overlap
     latest = since // stride
     if not overlap:
-        return _accumulate(name, events, steps, dtype, latest)
-    return _accumulate(name, events, steps, dtype, latest, since - latest * stride, window=window, stride=stride)
+        return _accumulate(name, events, steps, dtype, _step(latest, before, steps))
+    shown = jnp.minimum(latest, max(steps - 1, 0))
+    # In how many windows the event is: from the latest back, those that begin less than a window before it; without
+    # those after the last one that is asked for
+    within = (window - 1 - (since - latest * stride)) // stride + 1
+    missed = latest - shown
+    within = jnp.where(within > missed, jnp.minimum(within - missed, steps), 0).astype(jnp.int32)
+    most = min(-(-window // stride), steps)
+    return _accumulate(name, events, steps, dtype, _step(shown, before, steps), within, most)
 
 
 def _accumulate(
@@ -122,42 +140,46 @@ def _accumulate(
     steps: int,
     dtype: DTypeLike,
     latest: Int[Array, "... events"],
-    begun: Int[Array, "... events"] | None = None,
-    *,
-    window: int = 1,
-    stride: int = 1,
+    within: Int[Array, "... events"] | None = None,
+    most: int = 1,
 ) -> Shaped[Array, "time ..."]:
-    """Events counted in the time step `latest`, and in those before it whose windows have not ended.
-
-    `begun`: how long ago the window of `latest` began, for windows that begin `stride` apart and last `window`.
+    """Events counted in the time step `latest`, and in those before it: in `within` of them, of which none is more
+    than `most`.
     """
     dtype = jnp.dtype(dtype)
     floating = jnp.issubdtype(dtype, jnp.floating)
     if not (floating or jnp.issubdtype(dtype, jnp.integer) or dtype.kind == "b"):
         raise ValueError(f"{name}: dtype is {dtype}; allowed: integers, floats, bool")
     size = cells(name, events, steps)
-    # In a type that neither wraps around nor, as a narrow float does, stops counting where 1 is less than its spacing
-    counting = at_least_float32(dtype) if floating else _wide_enough(dtype, most=events.address.shape[-1])
+    counting = _counting(dtype, events.address.shape[-1])
 
     def count(earlier: Array | int, counts: Array) -> Array:
         step = latest - earlier
-        if begun is not None:
-            step = jnp.where(begun + earlier * stride < window, step, -1)
+        if within is not None:
+            step = jnp.where(earlier < within, step, -1)
         places = index(events, step, steps, size)
         if counting.kind == "b":
             return counts.at[places].set(True, mode="drop")
         return counts.at[places].add(jnp.ones((), counting), mode="drop")
 
     counts = jnp.zeros(steps * size, counting)
-    windows = -(-window // stride)
-    counts = count(0, counts) if windows == 1 else jax.lax.fori_loop(0, windows, count, counts)
-    if counting != dtype and not floating:
-        counts = jnp.minimum(counts, jnp.iinfo(dtype).max)
+    counts = count(0, counts) if within is None else jax.lax.fori_loop(0, most, count, counts)
+    if counting != dtype:
+        largest = float(jnp.finfo(dtype).max) if floating else jnp.iinfo(dtype).max
+        # A Python number, which takes the type of the counts; any count fits bfloat16 and float32
+        counts = jnp.minimum(counts, int(largest)) if int(largest) < 2**31 else counts
     return counts.astype(dtype).reshape(steps, *events.address.shape[:-1], *events.shape)
 
 
-def _wide_enough(dtype: jnp.dtype, most: int) -> jnp.dtype:
-    """The integer type that counts to `most`: `dtype`, if it can."""
-    if dtype.kind == "b" or most <= jnp.iinfo(dtype).max:
+def _counting(dtype: jnp.dtype, most: int) -> jnp.dtype:
+    """The type to count up to `most` in: it neither wraps around nor, as a float does, stops where 1 is less than its
+    spacing; `dtype`, if it can.
+    """
+    if dtype.kind == "b":
+        return dtype
+    if jnp.issubdtype(dtype, jnp.floating):
+        wide = at_least_float32(dtype)
+        return wide if most <= 2 ** (jnp.finfo(wide).nmant + 1) else jnp.dtype(jnp.int32)
+    if most <= jnp.iinfo(dtype).max:
         return dtype
     return jnp.dtype(jnp.int16 if most <= jnp.iinfo(jnp.int16).max else jnp.int32)

@@ -6,10 +6,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ._events import Events
+from ._times import LARGEST, whole
 
 
 _ALIGNMENT = 64  # bytes; from this alignment on JAX shares memory of the host instead of copying it
-_LAST_TIME = np.iinfo(np.int32).max
 
 
 def pack(
@@ -18,6 +18,7 @@ def pack(
     capacity: int | None = None,
     *,
     origin: Literal["first"] | int = 0,
+    unit: int = 1,
     sort: bool = False,
 ) -> Events:
     """A batch of recordings as an int32 array `(batch, 2, events)` of NumPy, aligned so that JAX takes it uncopied.
@@ -30,14 +31,18 @@ def pack(
     - `capacity`: the room for each recording. By default that of the longest, rounded up by at most a quarter, so that
         compiled functions see few different sizes.
     - `origin`: what is subtracted from all times: a number, or the `"first"` time of each recording.
+    - `unit`: of the packed times, in that of the recordings, rounded down: 1000 makes milliseconds of microseconds.
+        int32 holds 35 minutes of microseconds, and 24 days of milliseconds. Frames of windows that are a multiple of
+        it are those of the exact times.
     - `sort`: sort the events by time (those of equal times keep their order) instead of refusing unsorted ones.
 
     **Returns:** `Events` of shape `(polarities, height, width)`, or `(polarities, width)` if recordings have no `y`.
     As in Tonic, the polarity of a sensor of one polarity is 0 whatever constant its recording holds.
 
     **Raises:** `ValueError` with the recording's number: for events off the sensor; unsorted times; times that are
-    negative or beyond int32 after subtracting `origin`; more events than `capacity`; two polarities where the sensor
-    has one; recordings with and without y in one batch. `TypeError` for what is no structured array of integers.
+    negative or, in `unit`, beyond int32 after subtracting `origin`; more events than `capacity`; two polarities
+    where the sensor has one; recordings with and without y in one batch; options out of range. `TypeError` for what is
+    no structured array of integers.
 
     **Example:**
 
@@ -48,8 +53,11 @@ def pack(
     ([[20, 45, 45]], [[7, 8, -1]], (2, 2, 4))
     """
     width, height, polarities = _check_sensor(sensor_size)
-    if capacity is not None and capacity < 1:
-        raise ValueError(f"capacity is {capacity}; allowed: room for at least one event, or None")
+    if capacity is not None:
+        capacity = whole("pack", "capacity", capacity, 1, LARGEST, ", or None")
+    unit = whole("pack", "unit", unit, 1, LARGEST)
+    if origin != "first":
+        origin = whole("pack", "origin", origin, -(2**63), 2**64 - 1, ', or "first"')
     for number, recording in enumerate(recordings):
         _check_fields(number, recording, height)
     flat = {"y" not in (recording.dtype.names or ()) for recording in recordings}
@@ -65,12 +73,12 @@ def pack(
                 f"recording {number} has {count} events, and capacity is {room}; give more room, or None for as much "
                 "as each batch needs"
             )
-        times = _times(recording, origin)
+        times = _column(recording, "t")
         if count and np.any(times[1:] < times[:-1]):
             recording, times = _sorted(number, recording, times, sort)
         t, address = data[number]
-        t[:count] = _check_times(number, times)
-        t[count:] = times[-1] if count else 0
+        t[:count] = _packed_times(number, times, origin, unit)
+        t[count:] = t[count - 1] if count else 0
         address[:count] = _addresses(number, recording, width, height, polarities)
         address[count:] = -1
     shape = (polarities, width) if flat == {True} else (polarities, height, width)
@@ -85,6 +93,10 @@ def _check_sensor(sensor_size: Any) -> tuple[int, int, int]:
             "recordings of a data set differ in size, give the largest"
         )
     width, height, polarities = map(int, sizes)
+    if width * height * polarities > LARGEST:
+        raise ValueError(
+            f"sensor_size is {sensor_size!r}; allowed: up to {LARGEST} pixels in all, as addresses are int32"
+        )
     return width, height, polarities
 
 
@@ -116,15 +128,6 @@ def _column(recording: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(recording[name], recording.dtype[name].newbyteorder("="))
 
 
-def _times(recording: np.ndarray, origin: Literal["first"] | int) -> np.ndarray:
-    times = _column(recording, "t")
-    if origin == 0 or not len(times):
-        return times
-    # 64 bits: a time minus its origin need not fit a narrower type
-    times = times.astype(np.int64)
-    return times - (times.min() if origin == "first" else origin)
-
-
 def _sorted(number: int, recording: np.ndarray, times: np.ndarray, sort: bool) -> tuple[np.ndarray, np.ndarray]:
     if not sort:
         first = int(np.argmax(times[1:] < times[:-1])) + 1
@@ -136,13 +139,25 @@ def _sorted(number: int, recording: np.ndarray, times: np.ndarray, sort: bool) -
     return recording[order], times[order]
 
 
-def _check_times(number: int, times: np.ndarray) -> np.ndarray:
-    if len(times) and (times[0] < 0 or times[-1] > _LAST_TIME):
+def _packed_times(number: int, times: np.ndarray, origin: Literal["first"] | int, unit: int) -> np.ndarray:
+    """Sorted times since `origin` in `unit`s. **Raises:** `ValueError` where int32 does not hold them."""
+    if not len(times):
+        return times
+    # Python numbers, which no type limits
+    first, last = int(times[0]), int(times[-1])
+    base = first if origin == "first" else origin
+    if first < base or (last - base) // unit > LARGEST:
+        needed = -(-(last - first + 1) // 2**31)
         raise ValueError(
-            f"recording {number} has times from {times[0]} to {times[-1]}; allowed: 0 to {_LAST_TIME}; "
-            'pass origin="first" to count from the first event'
+            f"recording {number} has times from {first - base} to {last - base}; allowed: 0 to {unit * 2**31 - 1}; "
+            + ('pass origin="first" to count from the first event' if needed <= unit else "")
+            + (f'pass origin="first" and a unit of {needed} or more, such as unit=1000' if needed > unit else "")
         )
-    return times
+    if base == 0 and unit == 1:
+        return times
+    # Exact for all 64-bit times, whether they have a sign or not: what wraps around twice is right again
+    since = times.astype(np.int64 if times.dtype.kind == "i" else np.uint64).view(np.uint64) - np.uint64(base % 2**64)
+    return since // np.uint64(unit)
 
 
 def _addresses(number: int, recording: np.ndarray, width: int, height: int, polarities: int) -> np.ndarray:

@@ -2,14 +2,22 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from ._events import Events, at_least_float32, cells, index, steps_of
+from ._events import Events, at_least_float32, cells, index
+from ._times import elapsed, steps_of, window_of
 
 
 def time_surfaces(
-    events: Events, steps: int, window: int, tau: float, *, start: int | None = None, dtype: DTypeLike = jnp.float32
+    events: Events,
+    steps: int,
+    window: int,
+    tau: float,
+    *,
+    start: int | Int[Array, ""] | None = None,
+    dtype: DTypeLike = jnp.float32,
 ) -> Float[Array, "time ..."]:
     r"""$\exp(-(t_k - t_\text{last}) / \tau)$ per pixel at the end $t_k$ of each of `steps` windows of time.
 
@@ -38,26 +46,28 @@ def time_surfaces(
     """
     name = "time_surfaces"
     steps = steps_of(name, steps)
-    if window < 1 or not tau > 0:
-        raise ValueError(f"{name}: window is {window} and tau {tau}; allowed: window of 1 or more, tau above 0")
+    window = window_of(name, events, window)
+    if isinstance(tau, bool) or not isinstance(tau, int | float | np.number) or not tau > 0:
+        raise ValueError(f"{name}: tau is {tau!r}; allowed: a number above 0, in the unit of the times")
     if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
         raise ValueError(f"{name}: dtype is {jnp.dtype(dtype)}; allowed: floats")
     size = cells(name, events, steps)
-    t = jnp.asarray(events.t)
-    since = t - (t[..., :1] if start is None else start)
-    never = jnp.iinfo(t.dtype).min
-    places = index(events, since // window, steps, size)
-    latest = jnp.full(steps * size, never, t.dtype).at[places].max(since, mode="drop")
+    since, before = elapsed(name, events, start)
+    step = since // window
+    places = index(events, jnp.where(before, -1, jnp.minimum(step, steps).astype(jnp.int32)), steps, size)
+    # The time from the latest event of each pixel and window to the end of that, which is 1 to `window`
+    never = jnp.array(jnp.iinfo(since.dtype).max, since.dtype)
+    rest = jnp.full(steps * size, never, since.dtype).at[places].min(window - (since - step * window), mode="drop")
     wide = at_least_float32(dtype)
 
-    def surface(before: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
-        latest, end = inputs
-        latest = jnp.maximum(before, latest)
-        # The difference of integers is exact; of float32 times it would be off by milliseconds after some hours
-        age = jnp.where(latest == never, 0, end - latest)
-        return latest, jnp.where(latest == never, 0, jnp.exp(age.astype(wide) / -tau)).astype(dtype)
+    def surface(latest: tuple[Array, Array], rest: Array) -> tuple[tuple[Array, Array], Array]:
+        is_new = rest != never
+        # Whole windows apart from the rest: their time in all, an integer, would wrap around after 2**32 units
+        windows, rest = jnp.where(is_new, 0, latest[0] + 1), jnp.where(is_new, rest, latest[1])
+        age = windows.astype(wide) * float(window) + rest.astype(wide)
+        return (windows, rest), jnp.where(rest == never, 0, jnp.exp(age / -tau)).astype(dtype)
 
-    ends = jnp.arange(1, steps + 1, dtype=t.dtype) * window
+    latest = jnp.zeros(size, jnp.int32), jnp.full(size, never, since.dtype)
     # A scan and not cummax, which takes ten times as long on a CPU
-    _, surfaces = jax.lax.scan(surface, jnp.full(size, never, t.dtype), (latest.reshape(steps, size), ends))
-    return surfaces.reshape(steps, *t.shape[:-1], *events.shape)
+    _, surfaces = jax.lax.scan(surface, latest, rest.reshape(steps, size))
+    return surfaces.reshape(steps, *events.address.shape[:-1], *events.shape)

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from ._events import Events, at_least_float32, cells, index, steps_of
+from ._events import Events, addresses, at_least_float32, cells, index
+from ._times import elapsed, steps_of
 
 
 def voxel_grid(events: Events, steps: int, *, dtype: DTypeLike = jnp.float32) -> Float[Array, "time ..."]:
@@ -22,7 +23,7 @@ def voxel_grid(events: Events, steps: int, *, dtype: DTypeLike = jnp.float32) ->
 
     - `events`: of a sensor with two polarities.
     - `steps`: the number of bins.
-    - `dtype`: a float.
+    - `dtype`: a float; sums stop at the largest of it.
 
     **Returns:** `(time, *batch, 1, *events.shape[1:])`.
 
@@ -43,12 +44,12 @@ def voxel_grid(events: Events, steps: int, *, dtype: DTypeLike = jnp.float32) ->
         raise ValueError(f"{name}: dtype is {jnp.dtype(dtype)}; allowed: floats, as events are shared between bins")
     wide = at_least_float32(dtype)
     pixels = events.shape[1:]
-    t, address = jnp.asarray(events.t), jnp.asarray(events.address)
+    since, _ = elapsed(name, events)
+    address = addresses(events)
     positive = address >= math.prod(pixels)
     address = jnp.where(positive, address - math.prod(pixels), address)
-    unsigned = Events(jnp.stack([t, address], axis=-2), pixels)
+    unsigned = Events(jnp.stack([address, address], axis=-2), pixels)  # its times are not used
     size = cells(name, unsigned, steps)
-    since = t - t[..., :1]
     # Continuous in the position, so that rounding it does not matter; an integer product could overflow
     position = steps * since.astype(wide) / jnp.maximum(since[..., -1:], 1).astype(wide)
     step = jnp.floor(position).astype(jnp.int32)
@@ -57,4 +58,7 @@ def voxel_grid(events: Events, steps: int, *, dtype: DTypeLike = jnp.float32) ->
     for each, part in ((step, 1 - share), (step + 1, share)):
         signed = jnp.where(positive, part, -part)
         grid = grid.at[index(unsigned, each, steps, size)].add(signed, mode="drop")
+    if dtype != wide:
+        largest = float(jnp.finfo(dtype).max)
+        grid = jnp.clip(grid, -largest, largest)
     return grid.astype(dtype).reshape(steps, *address.shape[:-1], 1, *pixels)

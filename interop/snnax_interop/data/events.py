@@ -45,19 +45,21 @@ class PackEvents:
         capacity: int | None = None,
         *,
         origin: Literal["first"] | int = 0,
+        unit: int = 1,
         sort: bool = False,
     ):
         """**Arguments:** as of `snnax.events.pack`. `sensor_size`: `(width, height, polarities)`, as that of Tonic's
         data sets, `tonic.datasets.NMNIST.sensor_size`. `capacity`: None grows with the longest recording of a batch, in
         few sizes; a number keeps one size, so that nothing is compiled twice, and refuses longer recordings.
 
-        **Raises:** `ValueError` for a `sensor_size` or `capacity` out of range. When called: what `pack` raises, with
+        **Raises:** `ValueError` for an option out of its range. When called: what `pack` raises, with
         the number of the recording in the batch, and `TypeError` for samples without a recording.
         """
-        pack([], sensor_size, capacity)
+        pack([], sensor_size, capacity, origin=origin, unit=unit)
         self.sensor_size = sensor_size
         self.capacity = capacity
         self.origin: Literal["first"] | int = origin
+        self.unit = unit
         self.sort = sort
 
     def __call__(self, samples: Sequence[Any]) -> Any:
@@ -69,12 +71,14 @@ class PackEvents:
         return self._collate(samples)
 
     def __repr__(self) -> str:
-        return f"PackEvents({self.sensor_size}, {self.capacity}, origin={self.origin!r}, sort={self.sort})"
+        options = f"origin={self.origin!r}, unit={self.unit}, sort={self.sort}"
+        return f"PackEvents({self.sensor_size}, {self.capacity}, {options})"
 
     def _collate(self, samples: Sequence[Any]) -> Any:
         first = samples[0]
         if _is_recording(first):
-            events = pack(samples, self.sensor_size, self.capacity, origin=self.origin, sort=self.sort)
+            options = {"origin": self.origin, "unit": self.unit, "sort": self.sort}
+            events = pack(samples, self.sensor_size, self.capacity, **options)
             return Events(torch.from_numpy(events.data), events.shape)
         if isinstance(first, Mapping):
             return {name: self._collate([sample[name] for sample in samples]) for name in first}

@@ -333,7 +333,7 @@ def test_samples_without_events_are_refused():
         PackEvents((34, 34, 0))
     with pytest.raises(ValueError, match="capacity is -1"):
         PackEvents(SENSOR, -1)
-    assert repr(PackEvents(SENSOR, 512, sort=True)) == "PackEvents((34, 34, 2), 512, origin=0, sort=True)"
+    assert repr(PackEvents(SENSOR, 512, sort=True)) == "PackEvents((34, 34, 2), 512, origin=0, unit=1, sort=True)"
 
 
 def test_the_peculiarities_of_tonic_that_are_not_copied():
