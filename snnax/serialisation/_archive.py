@@ -5,10 +5,11 @@ byte, the one that is written here for the shape and dtype that the caller expec
 how much is allocated, and nothing in it is evaluated. Every member carries a CRC-32.
 """
 
+import contextlib
 import json
 import math
 import os
-import secrets
+import stat
 import struct
 import zipfile
 import zlib
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ._error import CheckpointError
+from ._temporary import open_temporary
 
 
 HEADER = "checkpoint.json"
@@ -40,12 +42,15 @@ def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
 def write_archive(file: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write `header` and the members, then put the file in its place at once.
 
-    Until then the bytes are in a temporary file beside it, which an exception removes.
+    Until then the bytes are in a temporary file beside it, which an exception removes. A link stays a link, and a file
+    that is replaced keeps its mode.
     """
-    target = Path(file)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    target = Path(os.path.realpath(file))
+    temporary, stream = open_temporary(target.parent)
     try:
-        with temporary.open("xb") as stream:
+        with stream:
+            with contextlib.suppress(OSError):
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
                 # `ZipInfo` without a date: the same tree gives the same bytes.
                 archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header, indent=1))
@@ -55,7 +60,9 @@ def write_archive(file: str | os.PathLike[str], header: Mapping[str, Any], array
                         out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(target)
+            if os.name != "posix":
+                stream.close()
+            temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

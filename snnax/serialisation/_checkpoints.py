@@ -8,6 +8,7 @@ from typing import Any
 
 from ._checkpoint import load, save
 from ._error import CheckpointError
+from ._temporary import remove_abandoned
 
 
 NAME = re.compile(r"step_(\d+)\.ckpt")
@@ -16,8 +17,8 @@ NAME = re.compile(r"step_(\d+)\.ckpt")
 class Checkpoints:
     """The checkpoints of one training run, one file per step in one folder.
 
-    Nothing but the folder is remembered: another process with the same folder sees the same checkpoints. Files of
-    other names, such as the temporary ones of a process that was killed while it saved, are ignored.
+    Nothing but the folder is remembered: another process with the same folder sees the same checkpoints. What a process
+    that was killed while it saved left behind is removed by the next save; files of other names are ignored.
 
     >>> import tempfile, jax.numpy as jnp
     >>> folder = tempfile.TemporaryDirectory()
@@ -77,6 +78,7 @@ class Checkpoints:
         save(self.path(step), tree, metadata=metadata)
         for old in removed:
             self.path(old).unlink(missing_ok=True)
+        remove_abandoned(self.directory)
 
     def restore(self, like: Any, step: int | None = None) -> tuple[int, Any]:
         """Read a checkpoint, the newest where no step is given.
@@ -86,7 +88,8 @@ class Checkpoints:
         **Returns:** its step and the tree.
 
         **Raises:** `CheckpointError` where there is none, and where it cannot be loaded; the message names the other
-        steps that there are. None of them is taken instead.
+        steps that there are. None of them is taken instead, but for a newest one that another process replaced by
+        newer ones before it was opened.
         """
         steps = self.steps()
         chosen = self.latest() if step is None else step
@@ -97,6 +100,11 @@ class Checkpoints:
             raise CheckpointError(message, file=self.directory)
         try:
             return chosen, load(self.path(chosen), like)
+        except FileNotFoundError:
+            # A writer keeps a few and removes the others: there are newer ones now.
+            if step is None and self.steps() != steps:
+                return self.restore(like)
+            raise
         except CheckpointError as error:
             older = [other for other in steps if other < chosen]
             hint = f"restore(like, step={older[-1]}) takes an older one, of {older}" if older else "none is older"

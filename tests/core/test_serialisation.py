@@ -28,6 +28,7 @@ import pytest
 from snnax import engine, snn, surrogate
 from snnax.serialisation import CheckpointError, Checkpoints, load, read_metadata, save
 from snnax.serialisation._structure import class_name
+from snnax.serialisation._temporary import open_temporary
 
 
 # Runs are compared to the bit with those of other processes, which are optimised.
@@ -764,6 +765,71 @@ def test_a_process_that_is_killed_while_it_saves_leaves_a_checkpoint(tmp_path):
     step, tree = checkpoints.restore(like)
     assert tree["step"] == step == checkpoints.latest()
     assert np.all(tree["values"] == step)
+    left = list(tmp_path.glob(".*.tmp"))
+    checkpoints.save(step + 1, tree)
+    assert len(left) <= 1 and not list(tmp_path.glob(".*.tmp"))
+    assert len(list(tmp_path.iterdir())) == len(checkpoints) == 2
+
+
+def test_files_of_living_writers_stay_and_others_go(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    alive, stream = open_temporary(tmp_path)
+    dead, ended = open_temporary(tmp_path)
+    ended.close()
+    older = tmp_path / ".step_00000003.ckpt.123-0123abcd.tmp"
+    foreign = [tmp_path / name for name in (".notes.tmp", ".snnax-1.tmp", "step.tmp")]
+    for path in (older, *foreign):
+        path.touch()
+    with stream:
+        checkpoints.save(1, np.ones(3))
+        assert alive.exists() and not dead.exists() and not older.exists() and all(path.exists() for path in foreign)
+    checkpoints.save(2, np.ones(3))
+    assert not alive.exists()
+
+
+def test_a_file_that_is_replaced_keeps_its_mode_and_a_link_its_target(tmp_path):
+    target, link = tmp_path / "real" / "tree.ckpt", tmp_path / "latest.ckpt"
+    target.parent.mkdir()
+    save(target, np.ones(3))
+    target.chmod(0o640)
+    link.symlink_to(target)
+    save(link, np.full(3, 2.0))
+    assert link.is_symlink() and target.stat().st_mode & 0o777 == 0o640
+    np.testing.assert_array_equal(load(target, np.ones(3)), np.full(3, 2.0))
+    dangling = tmp_path / "dangling.ckpt"
+    dangling.symlink_to(tmp_path / "new.ckpt")
+    save(dangling, np.ones(3))
+    assert dangling.is_symlink() and (tmp_path / "new.ckpt").is_file()
+
+
+def test_a_name_may_be_as_long_as_the_system_lets_it(tmp_path):
+    path = tmp_path / ("n" * 250 + ".ckpt")
+    save(path, np.ones(3))
+    assert load(path, np.zeros(3)).sum() == 3
+
+
+def test_restoring_beside_a_writer_takes_a_newer_checkpoint_for_one_that_is_gone(tmp_path, monkeypatch):
+    reader, writer = Checkpoints(tmp_path, keep=1), Checkpoints(tmp_path, keep=1)
+    writer.save(1, np.full(3, 1.0))
+    calls = []
+
+    def late(path, like):
+        calls.append(path)
+        if len(calls) < 3:
+            writer.save(len(calls) + 1, np.full(3, len(calls) + 1.0))
+        return load(path, like)
+
+    monkeypatch.setattr("snnax.serialisation._checkpoints.load", late)
+    step, tree = reader.restore(np.zeros(3))
+    assert step == 3 and tree.tolist() == [3, 3, 3] and len(calls) == 3
+
+    def later(path, like):
+        writer.save(4, np.full(3, 4.0))
+        return load(path, like)
+
+    monkeypatch.setattr("snnax.serialisation._checkpoints.load", later)
+    with pytest.raises(FileNotFoundError):
+        reader.restore(np.zeros(3), step=3)  # that one and no other was asked for
 
 
 @pytest.mark.parametrize("as_module", [True, False])

@@ -621,7 +621,7 @@ def test_a_network_that_is_never_reset_starts_anew_and_goes_on_from_the_states_o
 
 def test_one_call_may_be_one_time_step():
     module = in_sequence(neuron.LIFNode(v_reset=-0.3, v_threshold=0.4))
-    found = from_torch(module, (X[0][0],), loop="outside")
+    found = from_torch(module, (8 * X[0][0],), loop="outside")
     check_equivalence(module, found, X).raise_if_failed()
 
 
