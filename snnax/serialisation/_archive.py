@@ -29,6 +29,7 @@ DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, ValueError, KeyError, IndexError, EOFError, OverflowError,
     NotImplementedError, RuntimeError, OSError,
 )  # fmt: skip
+_ALIGNMENT, _CHUNK = 64, 1 << 20
 ADVICE = "the file is damaged; use another copy or an older checkpoint"
 
 
@@ -139,29 +140,50 @@ class ArchiveReader:
             raise CheckpointError(f"found members that no leaf owns: {unknown[:5]}; {ADVICE}", file=self.file)
 
     def read_array(self, member: str, shape: tuple[int, ...], dtype: np.dtype, path: str) -> np.ndarray:
-        """A member as an array of the expected `shape` and `dtype`, read-only.
+        """A member as an array of the expected `shape` and `dtype`, in memory of its own that JAX may take over.
 
         **Raises:** `CheckpointError` naming the leaf at `path` where the member is damaged or something else.
         """
+        header, size = npy_header(shape, dtype), math.prod(shape) * dtype.itemsize
         try:
-            data = self._read(member)
+            info = self._checked(member)
+            with self._archive.open(info) as stream:
+                start, rest = stream.read(len(header)), info.file_size - len(header)
+                if start == header and rest == size:
+                    return _filled(stream, size).view(dtype).reshape(shape)
         except DAMAGE as error:
             message = f"cannot read its member {member!r} ({type(error).__name__}: {error}); {ADVICE}"
             raise CheckpointError(message, file=self.file, path=path) from error
-        header, size = npy_header(shape, dtype), math.prod(shape) * dtype.itemsize
-        if not data.startswith(header):
-            message = f"found a member {member!r} that begins with {data[: len(header)]!r}, expected {header!r}"
-            raise CheckpointError(f"{message}; {ADVICE}", file=self.file, path=path)
-        if len(data) != len(header) + size:
-            message = f"found {len(data) - len(header)} bytes in its member {member!r}, expected {size}"
-            raise CheckpointError(f"{message}; {ADVICE}", file=self.file, path=path)
-        return np.frombuffer(data, dtype, offset=len(header)).reshape(shape)
+        if start != header:
+            message = f"found a member {member!r} that begins with {start!r}, expected {header!r}"
+        else:
+            message = f"found {rest} bytes in its member {member!r}, expected {size}"
+        raise CheckpointError(f"{message}; {ADVICE}", file=self.file, path=path)
 
     def _read(self, member):
+        return self._archive.read(self._checked(member))
+
+    def _checked(self, member):
         info = self._members[member]
         if info.compress_type != zipfile.ZIP_STORED or not info.file_size == info.compress_size <= self._size:
             raise zipfile.BadZipFile(f"{info.compress_size} bytes are said to hold {info.file_size}")
-        return self._archive.read(info)
+        return info
+
+
+def _filled(stream, size):
+    """The next `size` bytes, which end the member: its checksum is compared with the last of them.
+
+    Aligned as JAX wants memory that it takes over.
+    """
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    data = room[start : start + size]
+    view, position = memoryview(data), 0
+    while count := stream.readinto(view[position : position + _CHUNK]):
+        position += count
+    if position != size or stream.read(1):
+        raise EOFError(f"{position} bytes of {size}")
+    return data
 
 
 def _foreign(size, start):

@@ -116,7 +116,7 @@ def stored_dtype(leaf: Any) -> tuple[np.dtype, tuple[int, ...]]:
 
 def decode(like: Any, extra: Any, array: np.ndarray) -> Any:
     """The inverse of `encode` for arrays and keys: the values of `array` as the kind of array that `like` is, and where
-    `like` was put.
+    `like` was put. Nobody else may use `array`: where it can be, it becomes the result.
 
     `extra` is the JSON value of `encode`: for keys the name of the implementation.
 
@@ -134,11 +134,12 @@ def decode(like: Any, extra: Any, array: np.ndarray) -> Any:
     if isinstance(like, np.generic):
         return array[()]
     if isinstance(like, np.ndarray):
-        return array.copy()
-    # Without this, JAX narrows 64 bits to 32 wherever x64 is off. `like` has 64 bits, so they are wanted. And a copy:
-    # an array that is donated later must not be the bytes that were read.
+        return array
+    # Of several devices each needs memory of its own; one takes over what was read, which may be most of what there is.
+    alone = like.sharding is None or len(like.sharding.device_set) == 1
+    # Without this, JAX narrows 64 bits to 32 wherever x64 is off. `like` has 64 bits, so they are wanted.
     with jax.enable_x64(True):
-        return _placed(like, lambda index: jnp.array(array[index]))
+        return _placed(like, lambda index: (jax.device_put if alone else jnp.array)(array[index]))
 
 
 def _placed(like: jax.Array | jax.ShapeDtypeStruct, part: Callable[[Any], jax.Array]) -> jax.Array:

@@ -748,6 +748,34 @@ def test_arrays_come_back_to_the_devices_that_they_are_expected_on(tmp_path):
     assert process.returncode == 0, process.stderr
 
 
+LOADED = """
+import re, sys
+from pathlib import Path
+import jax, jax.numpy as jnp
+from snnax.serialisation import load
+
+like = {"weights": jax.ShapeDtypeStruct((32, 1 << 20), jnp.float32), "bias": jax.ShapeDtypeStruct((3,), jnp.float32)}
+peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+jax.block_until_ready(jnp.ones(3))
+before = peak()
+tree = jax.block_until_ready(load(sys.argv[1], like))
+print((peak() - before) / tree["weights"].nbytes)
+moved = jax.jit(lambda array: array + 1, donate_argnums=0)(tree["weights"])
+assert moved.min() == moved.max() == 8 and tree["weights"].is_deleted() and tree["bias"].sum() == 3
+"""
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of the memory is read from /proc")
+def test_loading_takes_little_more_memory_than_what_is_loaded(tmp_path):
+    file = tmp_path / "tree.ckpt"
+    save(file, {"weights": np.full((32, 1 << 20), 7, np.float32), "bias": np.ones(3, np.float32)})
+    command = [sys.executable, "-W", "error", "-c", LOADED, str(file)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert process.returncode == 0, process.stderr
+    assert 0.5 < float(process.stdout) < 1.2
+
+
 @pytest.mark.full
 def test_a_process_that_is_killed_while_it_saves_leaves_a_checkpoint(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
