@@ -22,17 +22,19 @@ from ..progress import epoch_progress
 from ..transfer.tensor import Copy, check_copy
 from ..transfer.trees import TransferStatistics, to_jax
 from .epochs import epochs_of
+from .order import order_of
 from .position import Position, from_state, to_state
 from .prefetch import Ahead, OnDemand
+from .shapes import SeenShapes
 from .workers import warn_of_fork
 
 
 class JaxLoader:
     """The batches of `loader` as JAX arrays; every `iter()` is a fresh epoch.
 
-    Batches keep their structure, shapes, order and values, NaN included; see `to_jax` for what becomes of dtypes. A
-    smaller last batch makes compiled code compile once more: choose `DataLoader(drop_last=True)`, or pad it. For
-    sequences of different length there is `PadSequences`.
+    Batches keep their structure, shapes, order and values, NaN included; see `to_jax` for what becomes of dtypes. Each
+    new shape makes compiled code compile once more. For a smaller last batch choose `DataLoader(drop_last=True)`, or
+    pad it; for sequences of different length there is `PadSequences`. Shapes that keep changing are warned of, once.
 
     For worker processes choose `DataLoader(..., **worker_options(num_workers))`. A worker made by fork hangs as soon as
     it calls JAX, as in a transform or `collate_fn`.
@@ -119,6 +121,7 @@ class JaxLoader:
         self.progress = progress
         self.statistics = TransferStatistics()
         """What was shared and what was copied, over all epochs."""
+        self._shapes = SeenShapes()
         self._position = Position()
         self._epochs = epochs_of(self.loader, seed)
         self._latest: weakref.ref[BatchIterator] | None = None
@@ -149,7 +152,7 @@ class JaxLoader:
         source = self._epochs.batches(position.epoch, position.batch)
         producer = Ahead(source, convert, self.prefetch) if self.prefetch else OnDemand(source, convert)
         bar = epoch_progress(position.epoch, _length(self.loader), position.batch) if self.progress else None
-        batches = BatchIterator(producer, position, bar)
+        batches = BatchIterator(producer, position, bar, self._shapes)
         position.begun = True
         self._position = position
         self._latest = weakref.ref(batches)
@@ -174,7 +177,8 @@ class JaxLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next `iter()` continue where `state` was taken: the batches that remained then, and no others.
 
-        **Raises:** `ValueError` without a seed; for a state of a loader with another seed, length, batch size or, of an
+        **Raises:** `ValueError` without a seed; for a state of a loader with another seed, length, batch size, number
+        of samples, or order (`shuffle`, the sampler's class, or the options of torch's samplers) or, of an
         iterable-style dataset, number of workers; for anything that `state_dict` does not return.
         """
         self._position = from_state(state, self._identity())
@@ -193,7 +197,8 @@ class JaxLoader:
         if isinstance(self.loader.dataset, IterableDataset):
             # Its length is a promise, which torch checks against the batches as soon as it is asked for
             return identity | {"num_workers": self.loader.num_workers}
-        return identity | {"length": _length(self.loader)}
+        samples = _length(self.loader.dataset)
+        return identity | {"length": _length(self.loader), "samples": samples, "order": order_of(self.loader)}
 
     def __repr__(self) -> str:
         length = _length(self.loader)
@@ -212,10 +217,11 @@ class JaxLoader:
 class BatchIterator(Iterator[Any]):
     """One epoch of a `JaxLoader`. Whatever ends it also ends its thread and lets go of the loader's iterator."""
 
-    def __init__(self, producer: Ahead | OnDemand, position: Position, bar: Any):
+    def __init__(self, producer: Ahead | OnDemand, position: Position, bar: Any, shapes: SeenShapes):
         self._producer = producer
         self._position = position
         self._bar = bar
+        self._shapes = shapes
         self._end = weakref.finalize(self, _end, producer, bar)
 
     def __next__(self) -> Any:
@@ -229,6 +235,7 @@ class BatchIterator(Iterator[Any]):
         self._position.batch += 1
         if self._bar is not None:
             self._bar.update()
+        self._shapes.note(batch, stacklevel=2)
         return batch
 
     def close(self) -> None:

@@ -38,6 +38,11 @@ def from_state(state: Any, identity: dict[str, Any]) -> Position:
     except TypeError as error:
         raise ValueError(f"found the state {state}; allowed: integers; {error}") from error
     for name, value in identity.items():
+        if values[name] != value and name == "order":
+            raise ValueError(
+                "the state is of a loader that draws its samples in another order; allowed: the shuffle, or the "
+                "sampler and its options, of the loader that was saved"
+            )
         if values[name] != value:
             raise ValueError(
                 f"the state is of a loader with {name}={values[name]}; allowed: {name}={value}, as this loader has; "

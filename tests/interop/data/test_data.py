@@ -429,6 +429,29 @@ def test_progress_is_one_line_per_epoch_in_a_file(loader, of):
             assert re.fullmatch(rf"epoch {epoch + 1}: {wanted}{of} batches in \d+\.\d s", lines[-1])
 
 
+def of_lengths(lengths):
+    return [torch.ones(2, length) for length in lengths]
+
+
+def test_shapes_that_keep_changing_are_warned_of_once():
+    loader = JaxLoader(of_lengths(range(1, 9)))
+    with pytest.warns(
+        UserWarning, match=r"the 6 batches so far have 6 different shapes, the last \[\(2, 6\)\]"
+    ) as found:
+        received = 0
+        for _ in range(3):
+            for _batch in loader:
+                received += 1
+    assert received == 24 and len(found) == 1
+    assert all(name in str(found[0].message) for name in ("PadSequences(multiple=...)", "PackEvents", "drop_last=True"))
+
+
+@pytest.mark.parametrize("lengths", [[4, 4, 4, 3], [1, 2, 3, 4, 5] * 4, [*[3] * 12, *range(4, 9), 9]])
+def test_a_few_shapes_are_not_warned_of(lengths):
+    loader = JaxLoader(of_lengths(lengths))
+    assert [batch.shape[1] for _ in range(3) for batch in loader] == lengths * 3
+
+
 def test_bad_options_are_refused():
     with pytest.raises(ValueError, match=r"prefetch is -1; allowed: 0 \(no thread\)"):
         JaxLoader([], prefetch=-1)

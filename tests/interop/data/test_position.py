@@ -14,10 +14,12 @@ import jax
 import numpy as np
 import pytest
 from helpers.noisy_data import Noisy, NoisyBatches, NoisyStream, Subclass, drawn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
+from torch.utils.data.distributed import DistributedSampler
 
 from snnax.serialisation import load, save
 from snnax_interop import JaxLoader, worker_options
+from snnax_interop.data.order import order_of
 from tests.terminal import Terminal
 
 
@@ -167,7 +169,8 @@ def test_a_state_may_hold_its_integers_as_arrays():
     assert (loader.epoch, len(drawn(loader))) == (1, 2)
 
 
-STATE = {"epoch": 0, "batch": 1, "seed": 0, "length": 4, "batch_size": 3}
+STATE = {"epoch": 0, "batch": 1, "seed": 0, "length": 4, "batch_size": 3, "samples": 10}
+STATE["order"] = order_of(shuffled())
 
 
 @pytest.mark.parametrize(
@@ -176,6 +179,8 @@ STATE = {"epoch": 0, "batch": 1, "seed": 0, "length": 4, "batch_size": 3}
         (STATE | {"seed": 1}, r"of a loader with seed=1; allowed: seed=0"),
         (STATE | {"length": 5}, r"of a loader with length=5; allowed: length=4"),
         (STATE | {"batch_size": None}, r"of a loader with batch_size=None; allowed: batch_size=3"),
+        (STATE | {"samples": 11}, r"of a loader with samples=11; allowed: samples=10"),
+        (STATE | {"order": 1}, r"draws its samples in another order; allowed: the shuffle, or the sampler"),
         (STATE | {"batch": 5}, r"found epoch 0, batch 5; allowed: an epoch from 0, a batch from 0 to 4"),
         (STATE | {"batch": -1}, r"found epoch 0, batch -1"),
         (STATE | {"epoch": -1}, r"found epoch -1, batch 1"),
@@ -192,6 +197,48 @@ def test_a_state_that_does_not_fit_is_refused(state, message):
     with pytest.raises(ValueError, match=message):
         loader.load_state_dict(state)
     assert (loader.epoch, len(drawn(loader))) == (0, 4)
+
+
+class Halves(Sampler):
+    def __init__(self):
+        self.drawn = 0  # no option
+
+    def __iter__(self):
+        self.drawn += 1
+        return iter(range(0, 10, 2))
+
+
+def distributed(**options):
+    return DistributedSampler(range(10), num_replicas=2, **options)
+
+
+ORDERS = {
+    "as they are": lambda: {"batch_size": 3},
+    "shuffled": lambda: {"batch_size": 3, "shuffle": True},
+    "without a rest": lambda: {"batch_size": 3, "shuffle": True, "drop_last": True},
+    "one by one": lambda: {"batch_size": None, "shuffle": True},
+    "with replacement": lambda: {"batch_size": 3, "sampler": RandomSampler(range(10), replacement=True)},
+    "weighted": lambda: {"batch_size": 3, "sampler": WeightedRandomSampler([1.0] * 10, 10)},
+    "weighted otherwise": lambda: {"batch_size": 3, "sampler": WeightedRandomSampler([2.0] + [1.0] * 9, 10)},
+    "subset": lambda: {"batch_size": 3, "sampler": SubsetRandomSampler(range(5))},
+    "another subset": lambda: {"batch_size": 3, "sampler": SubsetRandomSampler(range(5, 10))},
+    "distributed": lambda: {"batch_size": 3, "sampler": distributed(rank=0)},
+    "distributed by another seed": lambda: {"batch_size": 3, "sampler": distributed(rank=0, seed=1)},
+    "list": lambda: {"batch_size": 3, "sampler": [3, 1, 2]},
+    "another list": lambda: {"batch_size": 3, "sampler": [1, 3, 2]},
+    "batches": lambda: {"batch_sampler": [[3, 1], [2]]},
+    "one's own": lambda: {"batch_size": 3, "sampler": Halves()},
+}
+
+
+def test_orders_that_differ_are_told_apart_and_equal_ones_are_not():
+    orders = {name: order_of(DataLoader(Noisy(10), **options())) for name, options in ORDERS.items()}
+    assert len(set(orders.values())) == len(orders)
+    for name, options in ORDERS.items():
+        loader = DataLoader(Noisy(10), **options())
+        list(loader.sampler)
+        assert order_of(loader) == orders[name]
+    assert order_of(DataLoader(Noisy(10), 3, sampler=distributed(rank=1))) == orders["distributed"]
 
 
 def test_without_a_seed_there_is_no_state():
