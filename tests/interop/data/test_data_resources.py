@@ -97,7 +97,9 @@ def no_worker_is_left() -> bool:
         ("full disk", OSError, r"(?s)Caught OSError in DataLoader worker process 0.*in __getitem__.*No space left"),
     ],
 )
-def test_trouble_in_a_worker_surfaces_and_ends_everything(kind, error, message, prefetch):
+def test_trouble_in_a_worker_surfaces_and_ends_everything(kind, error, message, prefetch, monkeypatch):
+    # How long torch waits for a worker to end by itself
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
     loader = JaxLoader(DataLoader(Trouble(kind), batch_size=2, **worker_options(1, timeout=3)), prefetch)
     for _ in JaxLoader(DataLoader(TensorDataset(torch.ones(2)), **worker_options(1, timeout=60))):
         pass  # the server is up

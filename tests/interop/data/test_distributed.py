@@ -5,9 +5,11 @@ add up gradients in different orders. That changes their last bits, and in float
 """
 
 import contextlib
+import fcntl
 import functools
 import os
 import pathlib
+import pickle
 import re
 import shutil
 import signal
@@ -268,10 +270,26 @@ def test_the_code_of_the_page_runs_in_two_processes(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(train, tmp_path_factory):
+def once(tmp_path_factory, worker_id):
+    """A function that trains in a folder of a name, in one of the processes of the tests; all get the results."""
+    folders = tmp_path_factory.getbasetemp()
+    folders = folders if worker_id == "master" else folders.parent
+
+    def run_once(name: str, train) -> tuple[list[subprocess.CompletedProcess], pathlib.Path]:
+        folder, results = folders / name, folders / f"{name}.pickle"
+        with (folders / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not results.exists():
+                results.write_bytes(pickle.dumps(train(folder)))
+        return pickle.loads(results.read_bytes()), folder
+
+    return run_once
+
+
+@pytest.fixture(scope="module")
+def whole(train, once):
     """Two processes of two devices each that nothing happens to: their results and checkpoints."""
-    folder = tmp_path_factory.mktemp("whole")
-    results = train(folder)
+    results, folder = once("whole", train)
     assert_succeeded(results)
     return results, folder
 
@@ -333,10 +351,9 @@ def test_the_example_says_why_its_processes_failed(train, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def lost(train, tmp_path_factory):
+def lost(train, once):
     """Process 1 is killed in the second of three epochs."""
-    folder = tmp_path_factory.mktemp("lost")
-    return train(folder, "--timeout", "10", failure="kill 1 6"), folder
+    return once("lost", lambda folder: train(folder, "--timeout", "10", failure="kill 1 6"))
 
 
 def assert_ended(result: subprocess.CompletedProcess, cause: str) -> None:
