@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ def check(name: str, value: Any, domain: Domain, advice: str = "") -> None:
 
     What is traced has no values yet, and is not checked.
     """
-    if value is None or _as_given.get() or isinstance(value, jax.core.Tracer):
+    if value is None or _as_given.get() or isinstance(value, Tracer):
         return
     try:
         values = np.asarray(value, np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from ._errors import NodeError, of_node
 from ._nodes import (
@@ -180,7 +181,7 @@ def _first_state(layer: AbstractLayer, key: Any, shape: Any) -> Any:
             raise
         raise ValueError(f"init_state(None) failed, pass input_shape to init_states: {error}") from error
     # States own their memory: donated, they take nothing of the model with them.
-    return jax.tree.map(lambda x: x if isinstance(x, jax.core.Tracer) else jnp.array(x), state)
+    return jax.tree.map(lambda x: x if isinstance(x, Tracer) else jnp.array(x), state)
 
 
 def infer_shapes(model: AbstractContainer, input_shape: Any) -> tuple[dict[str, Any], dict[str, Any], dict[Any, Any]]:

@@ -178,7 +178,7 @@ def _filled(stream, size):
     room = np.empty(size + _ALIGNMENT, np.uint8)
     start = -room.ctypes.data % _ALIGNMENT
     data = room[start : start + size]
-    view, position = memoryview(data), 0
+    view, position = data.data, 0
     while count := stream.readinto(view[position : position + _CHUNK]):
         position += count
     if position != size or stream.read(1):

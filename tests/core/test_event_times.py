@@ -1,11 +1,14 @@
 """Times near the ends of their type are binned exactly, in the unit that holds them, or refused; none wraps around."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from snnax.events import Events, frames_by_count, frames_by_time, pack, time_surfaces, voxel_grid
+from snnax import events
+from snnax.events import Events, frames_by_time, pack, time_surfaces, voxel_grid
 
 
 HOUR = 3600 * 10**6  # microseconds
@@ -86,30 +89,34 @@ def test_a_grid_over_all_times_shares_every_event_out():
     assert jnp.isfinite(grid).all() and (grid >= 0).all() and 2 <= grid.sum() <= 4
 
 
+untyped: Any = events
 BINNED = Events(jnp.array([[0, 5, 9], [0, 1, 0]], jnp.int32), (1, 2))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: frames_by_time(BINNED, 3, 1e4), r"frames_by_time: window is 10000.0; .* an int .*; write 10000"),
-        (lambda: frames_by_time(BINNED, 3, 0.5), r"frames_by_time: window is 0.5; allowed: an int"),
         (
-            lambda: frames_by_time(BINNED, 3, 2**40),
+            lambda: untyped.frames_by_time(BINNED, 3, 1e4),
+            r"frames_by_time: window is 10000.0; .* an int .*; write 10000",
+        ),
+        (lambda: untyped.frames_by_time(BINNED, 3, 0.5), r"frames_by_time: window is 0.5; allowed: an int"),
+        (
+            lambda: untyped.frames_by_time(BINNED, 3, 2**40),
             r"window is 1099511627776; .*times are int32: use times of a larger un",
         ),
-        (lambda: frames_by_time(BINNED, 3.0, 4), r"frames_by_time: steps is 3.0; allowed: an int .*; write 3"),
-        (lambda: frames_by_time(BINNED, True, 4), r"steps is True; allowed: an int"),
-        (lambda: frames_by_time(BINNED, 3, 4, start=0.5), r"start is 0.5; allowed: an int"),
-        (lambda: frames_by_time(BINNED, 3, 4, start=2**35), r"start is 34359738368; allowed: an int"),
-        (lambda: frames_by_time(BINNED, 3, 4, overlap=1.5), r"overlap is 1.5; allowed: an int"),
-        (lambda: frames_by_count(BINNED, 3, 2.0), r"frames_by_count: count is 2.0; allowed: an int .*write 2"),
-        (lambda: time_surfaces(BINNED, 3, 1e4, 1.0), r"time_surfaces: window is 10000.0; .*write 10000"),
-        (lambda: time_surfaces(BINNED, 3, 10, "1"), r"time_surfaces: tau is '1'; allowed: a number above 0"),
-        (lambda: voxel_grid(BINNED, 3.0), r"voxel_grid: steps is 3.0; allowed: an int"),
-        (lambda: pack([], SENSOR, 2.5), r"pack: capacity is 2.5; allowed: an int"),
-        (lambda: pack([], SENSOR, unit=0), r"pack: unit is 0; allowed: an int"),
-        (lambda: pack([], SENSOR, origin="last"), r"pack: origin is 'last'; allowed: an int .*, or \"first\""),
+        (lambda: untyped.frames_by_time(BINNED, 3.0, 4), r"frames_by_time: steps is 3.0; allowed: an int .*; write 3"),
+        (lambda: untyped.frames_by_time(BINNED, True, 4), r"steps is True; allowed: an int"),
+        (lambda: untyped.frames_by_time(BINNED, 3, 4, start=0.5), r"start is 0.5; allowed: an int"),
+        (lambda: untyped.frames_by_time(BINNED, 3, 4, start=2**35), r"start is 34359738368; allowed: an int"),
+        (lambda: untyped.frames_by_time(BINNED, 3, 4, overlap=1.5), r"overlap is 1.5; allowed: an int"),
+        (lambda: untyped.frames_by_count(BINNED, 3, 2.0), r"frames_by_count: count is 2.0; allowed: an int .*write 2"),
+        (lambda: untyped.time_surfaces(BINNED, 3, 1e4, 1.0), r"time_surfaces: window is 10000.0; .*write 10000"),
+        (lambda: untyped.time_surfaces(BINNED, 3, 10, "1"), r"time_surfaces: tau is '1'; allowed: a number above 0"),
+        (lambda: untyped.voxel_grid(BINNED, 3.0), r"voxel_grid: steps is 3.0; allowed: an int"),
+        (lambda: untyped.pack([], SENSOR, 2.5), r"pack: capacity is 2.5; allowed: an int"),
+        (lambda: untyped.pack([], SENSOR, unit=0), r"pack: unit is 0; allowed: an int"),
+        (lambda: untyped.pack([], SENSOR, origin="last"), r"pack: origin is 'last'; allowed: an int .*, or \"first\""),
     ],
 )
 def test_options_that_are_no_whole_numbers_are_refused(call, message, unchecked):

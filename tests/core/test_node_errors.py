@@ -134,7 +134,7 @@ class Own(snn.AbstractLayer):
     order: str = eqx.field(static=True)
 
     def init_state(self, shape=None, *, key=None):
-        return jnp.zeros((*shape, 2))
+        return jnp.zeros((*shape, 2))  # pyright: ignore[reportOptionalIterable]: that of None is the test's
 
     def __call__(self, state, x, *, key=None):
         state = state + x[:, None]

@@ -48,4 +48,4 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool | int | float | str | None):
         return value
     values = np.ascontiguousarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
-    return values.shape, zlib.crc32(values)
+    return values.shape, zlib.crc32(values.data)
