@@ -35,6 +35,7 @@ from .runtime.converted import Converted
 from .runtime.plan import InputSpec
 from .symbols.batch_axes import drop_batch, mixes_samples
 from .symbols.few_steps import FewSteps, few_steps
+from .symbols.lengths import with_lengths
 from .symbols.probe import OtherBatch, OtherLength, direct_time_axes, other_batches, other_length
 from .symbols.unify import Length, unify
 from .trace.caller_loop import over_time
@@ -268,7 +269,7 @@ def on_few_steps(few: FewSteps) -> list[SizedProgram]:
 
     **Raises:** `RecordingError` where all steps will show more.
     """
-    sized = list(_sized(few.example, few.run, few.length, "", _unified))
+    sized = list(_sized(few.example, few.run, few.length, "", _at_any_length))
     found = [each for each in sized if isinstance(each, SizedProgram) and each.length is not None]
     if len(found) < len(sized) or not all(few.hold_beyond(each.program) for each in found):
         raise RecordingError("the first steps of the example do not show what all of them do")
@@ -312,6 +313,8 @@ def _rewritten(
             raise program.error
         notes, length = [*notes, f"converted for exactly this length: {program}"], None
         program = passes["unify sizes of the example"] = _unified(example, run, batch, None)
+    if program.shortest > 1:
+        notes = [*notes, f"for {program.shortest} time steps and more: with fewer, forward does something else"]
     for name, rewrite in REWRITES:
         progress.step(name)
         program = passes[name] = rewrite(program)
@@ -319,20 +322,9 @@ def _rewritten(
 
 
 def _at_any_length(example: Example, run: Run, batch: OtherBatch, length: OtherLength | None) -> Program:
-    """The program of two lengths, if the module computes the same at a third one."""
+    """The program of two lengths, if the module computes the same at others."""
     program = _unified(example, run, batch, length)
-    if length is not None and not length.whole and example.call is None:
-        third = length.third(example.inputs)
-        # A program that torch does not run as the module is, such as one that draws, shows nothing.
-        if not example.is_computed_by(program, third, or_raises=True) and example.is_computed_by(
-            program, example.inputs
-        ):
-            (number, axis), *_ = length.axes.items()
-            raise LengthError(
-                f"what forward does at the lengths {length.sizes[0]} and {length.sizes[1]} does not tell what it does "
-                f"at {third[number].shape[axis]}. Allowed: the same at any length, and numbers that follow from it"
-            )
-    return program
+    return program if length is None else with_lengths(program, example, length)
 
 
 def _unified(example: Example, run: Run, batch: OtherBatch, length: OtherLength | None) -> Program:
@@ -351,7 +343,7 @@ def _lowered(sized: SizedProgram, refusals: Sequence[Refusal]) -> Converted:
     module, caller_loop = example.module, example.call is not None
     free = {} if sized.length is None else sized.length.axes
     specs = tuple(
-        InputSpec(name, tuple(tensor.shape), torch_dtype_name(tensor), axis, free.get(number))
+        InputSpec(name, tuple(tensor.shape), torch_dtype_name(tensor), axis, free.get(number), sized.program.shortest)
         for number, (name, tensor, axis) in enumerate(zip(example.names, example.whole, sized.batch.axes, strict=True))
     )
     network, passes = _network(sized)

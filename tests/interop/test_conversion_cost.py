@@ -18,8 +18,9 @@ pytestmark = pytest.mark.full
 
 
 # On two of the ten steps, twice in a row, since the first axis could have been a large batch. Then as given, twice in a
-# row, on the first steps, there with another batch size, beyond the example, in float64, and there on one sample alone.
-RUNS = 2 + 7
+# row, on the first steps, there with another batch size, beyond the example, in float64, there on one sample alone, and
+# for gradients. Without being recorded, on one to nine steps.
+RUNS = 2 + 8 + 9
 
 
 class Hundred(nn.Module):

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from snnax_interop.nodes.markers import unseen_write
 from snnax_interop.ops import ELEMENTWISE, MIXING, OPS, Steps, op_name
 
 
@@ -468,6 +469,7 @@ ROWS = [
     ("stack", torch.stack, ([X, Y],), {"dim": 2}),
     ("unbind", torch.unbind, (X, 1), {}),
     ("reversed", reversed, (X,), {}),
+    ("unseen_write", unseen_write, (X, Y), {}),
     ("off_diagonal_gradient", lambda w: w * (1 - torch.eye(4)) + w.detach() * torch.eye(4), (_random(4, 4),), {}),
     ("split", torch.split, (X, 3, 2), {}),
     ("split", torch.split, (X, [1, 2]), {"dim": 1}),

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .program import Program
-from .regions import Call, Entries, Invariant, Loop, Scanned, StepNumber, Value, map_leaves
+from .regions import Call, Entries, Invariant, Loop, Scanned, StepNumber, Value, map_leaves, squeezed_axes
 from .sizes import Size, SizeRatio
 
 
@@ -33,6 +33,8 @@ class _Evaluation:
         self.program = program
         self.modules = dict(module.named_modules(remove_duplicate=False))
         self.batch, self.length = sizes_of(program, inputs)
+        if program.length is not None and self.length < program.shortest:
+            raise ValueError(f"found {self.length} time steps; allowed: {program.shortest} and more")
         named = dict(module.named_parameters(remove_duplicate=False)) | dict(
             module.named_buffers(remove_duplicate=False)
         )
@@ -113,6 +115,8 @@ class _Evaluation:
         if call.converter is not None:
             args, kwargs = map_leaves(_copied, (args, kwargs))  # some layers write into what they are given
             yield from _tensors(call.converter.run(self.modules[call.path], *args, **kwargs))
+        elif call.op == "squeeze":
+            yield torch.squeeze(args[0] if args else next(iter(kwargs.values())), squeezed_axes(call))
         else:
             function = torch.Tensor.double if self.in_float64 and call.op == "float" else call.target
             yield from _tensors(function(*args, **kwargs))

@@ -18,8 +18,8 @@ class Program:
     """What a network computes: `body` makes `outputs` of `inputs`, `parameters` (by state_dict name) and `constants`.
 
     `outputs` is the structure that forward returns. `length` is the input, and its axis, whose size is T; None where
-    the network runs as long as it always does. `example` holds the batch size and the length that the program was made
-    from.
+    the network runs as long as it always does. `shortest` is the least T at which it does the same. `example` holds the
+    batch size and the length that the program was made from.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Program:
     outputs: Any
     example: tuple[int, int]
     length: tuple[int, int] | None = None
+    shortest: int = 1
 
     def __str__(self) -> str:
         return printed(self.name, self.inputs, self.parameters, self.constants, self.body, self.outputs)

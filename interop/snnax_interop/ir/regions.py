@@ -117,6 +117,13 @@ class Call:
         return list(dict.fromkeys((*self.results, *self.state_out)))
 
 
+def squeezed_axes(call: Call) -> tuple[int, ...]:
+    """The axes that a squeeze takes out; others, of length one by chance, stay."""
+    shape, dims = call.arguments["input"].shape, call.arguments.get("dim")
+    named = range(len(shape)) if dims is None else dims if isinstance(dims, list | tuple) else (dims,)
+    return tuple(dim % len(shape) for dim in named if shape[dim] == Size(0, 1))
+
+
 # Loops
 
 

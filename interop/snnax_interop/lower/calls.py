@@ -11,8 +11,7 @@ from snnax import snn
 
 from ..converters.layer import LayerConverter
 from ..errors import InteropError, RecordingError, UnsupportedModuleError
-from ..ir.regions import Call, Value
-from ..ir.sizes import Size
+from ..ir.regions import Call, Value, squeezed_axes
 from ..nodes import call as nodes
 from ..nodes.call import Form, Items, call_of
 from ..nodes.dropout import DRAWING, SharedDropout, dropout_layer
@@ -122,7 +121,7 @@ class CallLowering:
         filler = (BatchArguments if call.batched else ArgumentLowering)(call, scope, holds_arrays=not drawn)
         arguments = filler.arguments()
         if op == "squeeze":
-            arguments = (arguments[0], ("dim", Items(_squeezed(call))))
+            arguments = (arguments[0], ("dim", Items(squeezed_axes(call))))
         node = nodes.Call(tuple(filler.arrays), op, Items(()), arguments, tuple(filler.in_axes), (), call.no_grad)
         out_axes = tuple(value.batch_axis for value in outs)
         if drawn:
@@ -190,13 +189,6 @@ def _mixes(layer: nodes.Call, values: list[Value | None]) -> bool:
 
 def _shown(value: Value) -> str:
     return f"({', '.join(map(str, value.shape))})"
-
-
-def _squeezed(call: Call) -> tuple[int, ...]:
-    """The axes that a squeeze takes out; the batch is of length one here, and may not be in torch."""
-    shape, dims = call.arguments["input"].shape, call.arguments.get("dim")
-    named = range(len(shape)) if dims is None else dims if isinstance(dims, list | tuple) else (dims,)
-    return tuple(dim % len(shape) for dim in named if shape[dim] == Size(0, 1))
 
 
 def _drawn_share(call: Call) -> float:

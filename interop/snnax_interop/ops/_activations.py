@@ -18,7 +18,7 @@ def _with_gradient_of(function: Array, value: Array) -> Array:
 
 @op("relu", axes="elementwise", gradient="0 at 0, where the gradient of jax.numpy.maximum is 1/2")
 def relu(input, inplace=False) -> Array:
-    return jnp.where(input > 0, input, 0)
+    return jnp.where(input <= 0, 0, input)  # NaN stays
 
 
 @op("leaky_relu", axes="elementwise", gradient="the slope at 0")

@@ -105,16 +105,28 @@ def fmod(input, other) -> Any:
     return input - other * signs * floor_divide(jnp.abs(input), jnp.abs(other))
 
 
-def _extreme_of_two(greater: Callable[[Any, Any], Array]) -> Callable[[Any, Any], Array]:
-    def choose(input, other):
-        chosen = jnp.where(greater(input, other), input, other)
-        return jnp.where(input == other, (input + other) / 2, chosen)
+def _extreme_of_two(extreme: Callable[[Any, Any], Array], loses: Callable[[Any, Any], Array]) -> Callable[..., Array]:
+    @jax.custom_jvp
+    def choose(first, second):
+        return extreme(first, second)
 
-    return choose
+    @choose.defjvp
+    def _(primals, tangents):
+        (first, second), (a, b) = primals, tangents
+        apart = jnp.where(loses(first, second), 0, a) + jnp.where(loses(second, first), 0, b)
+        return choose(first, second), jnp.where(first == second, apart / 2, apart)
+
+    def of_two(input, other):
+        dtype = jnp.result_type(input, other)
+        first, second = jnp.broadcast_arrays(jnp.asarray(input, dtype), jnp.asarray(other, dtype))
+        return choose(first, second) if jnp.issubdtype(first.dtype, jnp.floating) else extreme(first, second)
+
+    return of_two
 
 
-for _name, _function in (("maximum", jnp.greater), ("minimum", jnp.less)):
-    op(_name, axes="elementwise", gradient="equal elements share it")(_extreme_of_two(_function))
+for _name, _extreme, _loses in (("maximum", jnp.maximum, jnp.less), ("minimum", jnp.minimum, jnp.greater)):
+    # Of NaN beside a number, both have the gradient.
+    op(_name, axes="elementwise", gradient="equal elements share it")(_extreme_of_two(_extreme, _loses))
 
 
 @op("lerp", axes="elementwise")

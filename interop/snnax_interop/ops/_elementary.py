@@ -60,7 +60,7 @@ for _names, _function in {
     op(*_names.split(), axes="elementwise")(_of_one(_function))
 
 for _names, _function in {
-    "sign sgn": jnp.sign,
+    "sign sgn": lambda input: jnp.where(jnp.isnan(input), 0, jnp.sign(input)),
     "floor": jnp.floor,
     "ceil": jnp.ceil,
     "round": jnp.round,

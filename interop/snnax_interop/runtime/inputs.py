@@ -107,6 +107,11 @@ def checked_inputs(inputs: tuple[Any, ...], specs: tuple[InputSpec, ...], dtype:
         for size, own in zip(expected, found, strict=True):
             if isinstance(size, str) and sizes.setdefault(size, own) != own:
                 raise ValueError(f"input '{spec.name}' has {own} along {size}, other inputs have {sizes[size]}")
+        if spec.time_axis is not None and size_along(given, spec, spec.time_axis) < spec.shortest:
+            raise ValueError(
+                f"input '{spec.name}' has {size_along(given, spec, spec.time_axis)} time steps; allowed: "
+                f"{spec.shortest} and more, since forward does something else with fewer"
+            )
         # Floats follow the network; torch's int64 is int32 in JAX (to_jax checks the range).
         kind = dtype if jnp.issubdtype(jnp.dtype(spec.dtype), jnp.floating) else spec.dtype
         wanted = jax.dtypes.canonicalize_dtype(jnp.dtype(kind))

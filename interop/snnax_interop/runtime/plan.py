@@ -22,13 +22,17 @@ from .report import ConversionReport
 
 @dataclasses.dataclass(frozen=True)
 class InputSpec:
-    """What an input must look like, batch included. `time_axis` is the axis that may have another length."""
+    """What an input must look like, batch included.
+
+    `time_axis` is the axis that may have another length, from `shortest` on.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     batch_axis: int | None
     time_axis: int | None
+    shortest: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

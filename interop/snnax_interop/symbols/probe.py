@@ -34,11 +34,6 @@ class OtherLength:
     rounds: bool = False
     whole: bool = False
 
-    def third(self, inputs: Inputs) -> Inputs:
-        """The inputs with a length that is neither of the two."""
-        more = 1 if self.sizes[1] != self.sizes[0] + 1 else 2
-        return changed_along(inputs, self.axes, lambda x, axis: _longer(x, axis, more))
-
 
 @dataclasses.dataclass(frozen=True)
 class OtherBatch:
@@ -203,14 +198,14 @@ class LengthProbe:
 
     def _agrees(self, formulas: list[Size | None], more: int) -> bool:
         """Whether so many more entries give the steps that the formulas say."""
-        found = self.attempt(lambda tensor, axis: _longer(tensor, axis, more))
+        found = self.attempt(lambda tensor, axis: longer(tensor, axis, more))
         if found is None or self.given.outline != found.run.outline:
             return False
         expected = [None if formula is None else formula(found.sizes[1]) for formula in formulas]
         return [loop.count for loop in found.run.loops] == expected
 
 
-def _longer(tensor: torch.Tensor, axis: int, more: int) -> torch.Tensor:
+def longer(tensor: torch.Tensor, axis: int, more: int) -> torch.Tensor:
     """So many more entries along an axis."""
     for _ in range(more):
         tensor = _extended(tensor, axis)

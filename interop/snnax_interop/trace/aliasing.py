@@ -13,6 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ..errors import RecordingError
+from ..nodes.markers import unseen_write
 from ..ops import op_name
 from .functional import setitem
 from .memory import Region, geometry, region_of, strides
@@ -26,7 +27,7 @@ _PERMUTED = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxi
 _RESHAPED = {"view", "view_as", "reshape", "reshape_as", "flatten", "ravel", "unflatten", "squeeze", "unsqueeze"}
 # Views that are read, but not written through.
 _READ = {"expand", "expand_as", "broadcast_to", "unfold"}
-_DETACHED = {"detach", "data"}
+DETACHED = {"detach", "data"}
 
 _ALLOWED = (
     "Allowed: writes into tensors of their own, and into views by indices, slices, select, narrow, split, chunk, "
@@ -39,7 +40,8 @@ _ALLOWED = (
 class View:
     """A tensor and its present value; `entry` is the call that took it out of `parent`, there given as `taken`.
 
-    Its value holds the first `seen` of the writes into its memory.
+    Its value holds the first `seen` of the writes into its memory. `apart`: it was detached from `parent` and written
+    into, so that the two have the same values and other gradients.
     """
 
     tensor: torch.Tensor
@@ -49,18 +51,15 @@ class View:
     parent: "View | None" = None
     entry: Entry | None = None
     taken: Ref | None = None
+    apart: bool = False
 
 
 @dataclasses.dataclass(eq=False)
 class Memory:
-    """The tensors that look at one piece of memory, and the regions that have been written over, in order.
-
-    `past` is the call that wrote last through a detached tensor, past the gradient of the others.
-    """
+    """The tensors that look at one piece of memory, and the regions that have been written over, in order."""
 
     views: list[View] = dataclasses.field(default_factory=list)
     writes: list[Region] = dataclasses.field(default_factory=list)
-    past: str = ""
 
 
 @runtime_checkable
@@ -77,6 +76,10 @@ class Writer(Protocol):
 
     def derive(self, target: Any, args: Any, kwargs: Any, result: Ref, like: Entry | None = None) -> None:
         """Write down a call that the user has not made, with path and gradient as in the call that it is `like`."""
+        ...
+
+    def learns(self, ref: Ref) -> bool:
+        """Whether a gradient may pass a value."""
         ...
 
     def refuse(self, what: str, *, advice: str) -> RecordingError: ...
@@ -172,7 +175,7 @@ class Aliases:
     def _read_again(self, view: View) -> None:
         parent, entry = view.parent, view.entry
         if parent is None or entry is None or view.taken is None or not _is_readable(entry):
-            how = f" through {entry.name}" if entry is not None else view.memory.past
+            how = f" through {entry.name}" if entry is not None else ""
             raise self.writer.refuse(
                 f"a tensor of shape {tuple(view.tensor.shape)} is read after a write into memory that it shares with "
                 f"another tensor{how}",
@@ -185,7 +188,7 @@ class Aliases:
             self.writer.derive(entry.target, args, kwargs, made, entry)
         else:
             self.writer.derive(torch.Tensor.__getitem__, (given, _place(view)), {}, made, entry)
-        self._assign(view, made)
+        self._assign(view, self._unseen(view, made) if view.apart else made)
 
     # Writing
 
@@ -202,26 +205,35 @@ class Aliases:
         view.memory.writes.append(self._region(view))
         self._assign(view, ref)
 
+    def keep_gradient(self, tensor: torch.Tensor, before: Ref) -> None:
+        """After a write: under `no_grad`, a tensor has the gradient that it had, whatever its values are."""
+        self._keep_gradient(self.views[id(tensor)], before)
+
+    def _keep_gradient(self, view: View, before: Ref) -> None:
+        if not torch.is_grad_enabled() and self.writer.learns(before):
+            self._assign(view, self._unseen(view, view.ref, before))
+
     def write_back(self, tensor: torch.Tensor, name: str) -> None:
         """After `write`: let all that a tensor is a view of have what was written through it."""
         view = self.views[id(tensor)]
         while view.parent is not None:
-            if view.entry is not None and _op(view.entry) in _DETACHED:
-                # What it was detached from has a gradient that is none of the write's: it is not to be read again.
-                view.memory.past = f", by {name} through .{base_name(view.entry.target)}, past its gradient"
-                view.parent = view.entry = None
-                return
-            self._undo(view, view.ref, name)
-            view = view.parent
+            parent = view.parent
+            if view.entry is not None and _op(view.entry) in DETACHED:
+                view.apart = True
+                self._assign(parent, self._unseen(parent, view.ref))
+            else:
+                self._undo(view, view.ref, name)
+            view = parent
 
     def overwrite(self, tensor: torch.Tensor, value: Any, name: str) -> None:
         """All of a tensor has been written over: by a number, or by a value that broadcasts to it."""
         view = self.views[id(tensor)]
         view.memory.writes.append(self._region(view))
         if view.parent is None or _part_of(view) is None:
-            made = self.writer.value(tensor)
+            made, before = self.writer.value(tensor), view.ref
             self.writer.derive(setitem, (view.ref, Ellipsis, value), {}, made)
             self._assign(view, made)
+            self.keep_gradient(tensor, before)
             self.write_back(tensor, name)
         else:  # now it is a part of its parent, to be read where it is used
             self._undo(view, value, name)
@@ -238,12 +250,6 @@ class Aliases:
         made = writer.value(parent.tensor)
         part = _part_of(view)
         op = _op(entry)
-        if not torch.is_grad_enabled() and parent.tensor.requires_grad:
-            raise writer.refuse(
-                f"{name} writes a part of a tensor that carries gradients under torch.no_grad()",
-                advice="Allowed there: tensors of their own, and parts of tensors without gradients. Use the "
-                "out-of-place form (torch.where, or x = x + y for x += y).",
-            )
         if part is not None:
             writer.derive(setitem, (parent.ref, part, value), {}, made)
         elif op == "diagonal":
@@ -259,7 +265,35 @@ class Aliases:
             raise writer.refuse(
                 f"{name} writes into memory that another tensor shares, through {entry.name}", advice=_ALLOWED
             )
+        before = parent.ref
         self._assign(parent, made)
+        self._keep_gradient(parent, before)
+
+    def _unseen(self, view: View, value: Any, before: Ref | None = None) -> Ref:
+        """A value with the gradient of what a tensor was before."""
+        made = self.writer.value(view.tensor)
+        self.writer.derive(unseen_write, (view.ref if before is None else before, value), {}, made)
+        return made
+
+    def cut(self, tensor: torch.Tensor, ref: Ref) -> None:
+        """A tensor is detached in place: what was taken out of it before has the gradient that it had."""
+        view = self.views[id(tensor)]
+        for other in view.memory.views:
+            if other.parent is view:
+                other.parent = other.entry = None
+        view.parent = view.entry = None
+        self._assign(view, ref)
+
+    def moved(self, tensor: torch.Tensor, ref: Ref) -> None:
+        """A tensor looks at other memory from now on, which is as it was."""
+        view = self.views.pop(id(tensor))
+        view.memory.views.remove(view)
+        for other in view.memory.views:
+            if other.parent is view:
+                other.parent = other.entry = None
+        self.register(tensor, ref)
+        self.unlinked = [other for other in self.unlinked if other is not self.views[id(tensor)]]
+        self.writer.assign(tensor, ref)
 
     def _undo_diagonal(self, view: View, value: Any, made: Ref) -> None:
         """A diagonal is a part by two rows of indices, once its axes are the last two."""
@@ -291,7 +325,7 @@ def _is_readable(entry: Entry) -> bool:
     if entry.converter is not None:
         return not entry.is_neuron
     several = not isinstance(entry.result, Ref)
-    return _op(entry) in (_PARTS if several else _PARTS | _PERMUTED | _RESHAPED | _READ | _DETACHED | {"diagonal"})
+    return _op(entry) in (_PARTS if several else _PARTS | _PERMUTED | _RESHAPED | _READ | DETACHED | {"diagonal"})
 
 
 def _part_of(view: View) -> Any:

@@ -33,6 +33,7 @@ class AttributeSnapshot:
             _check_buffer(name, first)
         if not changed and not first.draws and self.repeats(inputs, first):
             return
+        numbers = [name for name in changed if type(after[name][0]) in (int, float)]
         try:
             second = run_once(self.module, inputs, self.registry)
         except Exception as error:
@@ -41,6 +42,25 @@ class AttributeSnapshot:
             where = str(error).splitlines()
             raise _keeps(changed, f"raises {type(error).__name__}: {where[0]}", "".join(where[1:2])) from error
         _compare(first, second, changed)
+        if numbers and not first.draws:
+            self._check_numbers(inputs, first, numbers)
+
+    def _check_numbers(self, inputs: tuple[torch.Tensor, ...], first: Tape, names: list[str]) -> None:
+        """Refuse numbers that calls change and that other calls read: far from now they may mean something else.
+
+        They are made large, and matter if the module then computes something else.
+        """
+        modules = dict(self.module.named_modules())
+        for name in names:
+            path, _, key = name.rpartition(".")
+            setattr(modules[path], key, getattr(modules[path], key) + 1000)
+        if not self.repeats(inputs, first):
+            shown = ", ".join(f"self.{name}" for name in names)
+            raise RecordingError(
+                f"forward changes {shown} from call to call, and computes something else where that is large\nAllowed: "
+                "attributes that forward only reads, or sets before it reads them. Initialise them in __init__, or "
+                "pass what changes to forward"
+            )
 
     def repeats(self, inputs: tuple[torch.Tensor, ...], first: Tape) -> bool:
         """Whether a call that is not recorded gives the same results, spikes and states.

@@ -1,9 +1,11 @@
 """A module with the inputs that it is recorded on."""
 
+import contextlib
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -26,6 +28,9 @@ _CALLER_STEPS = 3
 # What a network does shows itself on two samples; more of them only take longer to record.
 FEW_SAMPLES = 2
 _MANY_SAMPLES = 8
+
+
+Outcome = Literal["equal", "different", "module raises", "program raises", "both raise"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +64,32 @@ class Example:
 
         With `or_raises`, also where the module raises an error.
         """
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), preserved(self.module):
+        outcome = self.outcome(program, inputs)
+        return outcome == "equal" or (or_raises and outcome in ("module raises", "both raise"))
+
+    def outcome(self, program: Program, inputs: tuple[torch.Tensor, ...]) -> Outcome:
+        """What comes out when torch runs the module, and a program, on these inputs."""
+        found = expected = None
+        with (
+            warnings.catch_warnings(action="ignore"),
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[]),
+            preserved(self.module),
+        ):
             self.registry.reset_states(self.module)
-            try:
-                expected = leaves_of((self.call or self.module)(*inputs), torch.Tensor)
-            except Exception:  # whatever user code raises on sizes that it was not written for
-                return or_raises
-            try:
+            with contextlib.suppress(Exception):  # whatever user code raises on sizes that it was not written for
+                given = (x.clone() for x in inputs)  # forward may write into them
+                expected = leaves_of((self.call or self.module)(*given), torch.Tensor)
+            with contextlib.suppress(Exception):  # sizes that the program does not take
                 found = leaves_of(evaluate(program, self.module, *inputs), torch.Tensor)
-            except Exception:  # sizes that the program does not take
-                return False
-        pairs = zip(found, expected, strict=False)
-        return len(found) == len(expected) and all(
-            a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6) for a, b in pairs
-        )
+        if found is None or expected is None:
+            return "module raises" if found is not None else "both raise" if expected is None else "program raises"
+        equal = len(found) == len(expected) and all(map(_is_close, found, expected))
+        return "equal" if equal else "different"
+
+
+def _is_close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def checked_inputs(module: Any, example_inputs: Any, registry: Registry) -> tuple[torch.Tensor, ...]:

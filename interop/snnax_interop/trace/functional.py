@@ -64,6 +64,18 @@ def written_arguments(
     return []
 
 
+def cuts_gradient(function: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call only says whether a gradient passes a tensor: `x.detach_()`, `x.requires_grad = False`."""
+    return name in ("detach_", "requires_grad_") or function == torch.Tensor.requires_grad.__set__
+
+
+def changes_to(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a gradient passes after such a call."""
+    if name == "detach_":
+        return False
+    return bool(args[1] if len(args) > 1 else kwargs.get("requires_grad", True))
+
+
 def _takes_in_place(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a function such as `F.relu` is told to write."""
     if "inplace" in kwargs:

@@ -71,6 +71,7 @@ def run_once(
         recorder = Recorder(module, registry, sys._getframe())
         input_refs = tuple(recorder.new(tensor) for tensor in inputs)
         recorder.dependent.update(ref.index for ref in input_refs)
+        recorder.learning.update(ref.index for ref in input_refs)
         modules = ModuleCalls(recorder, module)
         registry.reset_states(module)
         found = registry.neurons(module)
@@ -137,7 +138,7 @@ def run_again(
 
 @contextlib.contextmanager
 def _as_recorded() -> Iterator[None]:
-    with eager(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with eager(), torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         yield
 
 

@@ -21,11 +21,13 @@ from ..converters.base import Converter, StepConverter
 from ..converters.registry import Registry
 from ..errors import RecordingError
 from ..nodes.dropout import DRAWING
+from ..nodes.markers import unseen_write
+from ..ops import op_name
 from . import caller_loop
-from .aliasing import Aliases
+from .aliasing import DETACHED, Aliases
 from .autograd_functions import CustomFunction, custom_function, recorded_function
 from .bytecode import instruction
-from .functional import setitem, written_arguments
+from .functional import changes_to, cuts_gradient, setitem, written_arguments
 from .refusals import METADATA, fault_of
 from .tape import CONSTANT_FUNCTIONS, Entry, Frame, Place, Ref, base_name, function_name, leaves_of, refs
 from .writes import Write
@@ -56,6 +58,7 @@ class Recorder:
         self.own: dict[int, str] = {}  # parameters and buffers as they are shown, by identity
         self.dependent: set[int] = set()
         self.parametric: set[int] = set()
+        self.learning: set[int] = set()  # what a gradient may pass
         self.read: set[int] = set()
         self.called: set[str] = set()
         self.fired: set[int] = set()  # what neurons have made
@@ -72,6 +75,7 @@ class Recorder:
             if id(tensor) not in self.refs:
                 ref = self.new(tensor)
                 self.parametric.add(ref.index)
+                self.learning.add(ref.index)
                 self.names[ref.index] = name
                 kind = "parameter" if isinstance(tensor, torch.nn.Parameter) else "buffer"
                 self.own[id(tensor)] = f"{kind} '{name}'"
@@ -132,6 +136,9 @@ class Recorder:
 
     def is_constant(self, ref: Ref) -> bool:
         return ref.index not in self.dependent and ref.index not in self.parametric
+
+    def learns(self, ref: Ref) -> bool:
+        return ref.index in self.learning
 
     def constant(self, ref: Ref) -> Ref:
         """Keep the present content of a constant, which may be written over later."""
@@ -208,6 +215,10 @@ class Recorder:
         fault = fault_of(function, function.__name__, args, kwargs)
         if fault is not None:
             raise self.refuse(fault[0], advice=fault[1])
+        if cuts_gradient(function, name, args, kwargs):
+            return self.call_cut(function, name, args, kwargs)
+        if function == torch.Tensor.data.__set__:
+            return self.call_set_data(function, *args)
         targets = written_arguments(function, name, args, kwargs)
         self.check_own_memory(targets, name)
         if name == "__setitem__" and self.aliases.is_same_place(*args):
@@ -218,12 +229,16 @@ class Recorder:
         if name in _SHAPED:
             args, kwargs = pytree.tree_map_only(torch.Tensor, self.size, (args, kwargs))
         before = self.replace((args, kwargs))
-        versions = [tensor._version for tensor in given]
+        versions = [_version(tensor) for tensor in given]
         random_state = torch.random.get_rng_state()
         write = Write(self, function, name, (args, kwargs), before, targets) if targets else None
         result = function(*args, **kwargs)
         self.check_random(random_state, function_name(function), allowed=name in DRAWING)
-        changed = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
+        changed = [
+            tensor
+            for tensor, version in zip(given, versions, strict=True)
+            if _version(tensor) != version or (version is None and any(tensor is each for each in targets))
+        ]
         self.check_written(changed, targets, name)
         written = [tensor for tensor in targets if any(tensor is each for each in changed)]
         produced = leaves_of(result, torch.Tensor)
@@ -252,12 +267,50 @@ class Recorder:
         self.add(function, self.current_path(), before, result)
         return result
 
+    def call_cut(self, function: Callable, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that changes nothing of a tensor but whether a gradient passes."""
+        tensor = args[0]
+        own = self.own.get(id(tensor))
+        if own is not None and tensor.requires_grad != changes_to(name, args, kwargs):
+            raise self.refuse(
+                f"{'requires_grad' if name == '__set__' else name} changes whether the {own} learns, inside forward",
+                advice="Allowed: parameters that forward only reads. Freeze them outside of forward "
+                "(net.requires_grad_(False)), or use detach() of them in forward.",
+            )
+        # snnTorch's detach_hidden reaches the left-over states of every network in the process.
+        if own is not None or id(tensor) not in self.refs or changes_to(name, args, kwargs):
+            return function(*args, **kwargs)
+        before = self.ref(tensor)
+        result = function(*args, **kwargs)
+        if not self.is_constant(before):
+            made = self.value(tensor)
+            self.aliases.cut(tensor, made)
+            self.add(torch.Tensor.detach, self.current_path(), ((before,), {}), made)
+        return result
+
+    def call_set_data(self, function: Callable, tensor: torch.Tensor, value: torch.Tensor) -> Any:
+        """`x.data = y`: the values of another tensor, in its memory, and the gradient that there was."""
+        self.check_own_memory([tensor], "an assignment to .data")
+        before, given = self.ref(tensor), self.ref(value)
+        self.keep_spikes(tensor)
+        result = function(tensor, value)
+        if tensor.dtype != self.tensors[before.index].dtype or tensor.shape != self.shapes[before.index]:
+            raise self.refuse(
+                "an assignment to .data changes the shape or the dtype of a tensor",
+                advice="Allowed: values of the same shape and dtype. Compute a new tensor.",
+            )
+        made = self.value(tensor)
+        self.aliases.moved(tensor, made)
+        self.add(unseen_write, self.current_path(), ((before, given), {}), made)
+        return result
+
     def add(
         self, target: Any, path: str, before: Any, outcome: Any, converter: StepConverter | None = None, **extra: Any
     ) -> Entry:
         result = self.replace(outcome)
         args, kwargs = before
-        no_grad = not torch.is_grad_enabled()
+        # What autograd does not see is seen by it here.
+        no_grad = not torch.is_grad_enabled() and target is not unseen_write
         entry = Entry(target, path, args, kwargs, result, self.place(), no_grad=no_grad, converter=converter, **extra)
         self.append(entry)
         return entry
@@ -273,12 +326,15 @@ class Recorder:
             self.parametric |= made
         for index in made - self.dependent - self.parametric:
             self.constant(Ref(index))
+        if not entry.no_grad and given & self.learning and op_name(base_name(entry.target)) not in DETACHED:
+            self.learning |= {index for index in made if self.tensors[index].is_floating_point()}
         self.aliases.link(entry, self.alive)
 
     def derive(self, target: Any, args: Any, kwargs: Any, result: Ref, like: Entry | None = None) -> None:
         """Write down a call that the user has not made, with path and gradient as in the call that it is `like`."""
         path = self.current_path() if like is None else like.path
         no_grad = not torch.is_grad_enabled() if like is None else like.no_grad
+        no_grad &= target is not unseen_write
         converter = like.converter if like is not None and like.target is target else None
         self.append(Entry(target, path, args, kwargs, result, self.place(), converter, no_grad=no_grad, derived=True))
         self.derived += 1
@@ -383,6 +439,11 @@ class Recorder:
         for view in self.aliases.sharing(written):
             if view.ref.index in self.fired:
                 self.tensors[view.ref.index] = self.tensors[view.ref.index].detach().clone()
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    """The number of writes into a tensor; None for those of `torch.inference_mode`, which does not count."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _given(function: Callable[..., Any], args: tuple[Any, ...], places: list[int]) -> Callable[..., Any]:

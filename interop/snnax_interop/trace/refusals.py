@@ -20,7 +20,7 @@ METADATA = {
 }  # fmt: skip
 
 # Written like in-place functions, but they leave the values alone.
-_HARMLESS = {"detach_", "requires_grad_", "share_memory_"}
+_HARMLESS = {"share_memory_"}
 
 
 def fault_of(function: Callable, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Fault | None:

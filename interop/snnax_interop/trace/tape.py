@@ -83,10 +83,14 @@ class Entry:
         return (self.place.location, *self.kind)
 
     @functools.cached_property
-    def kind(self) -> tuple[str, bool]:
-        """Which module is called, or which operation: `total += x` is `0 + x` at first, and in place from then on."""
+    def kind(self) -> tuple[str, bool, bool]:
+        """Which module is called, or which operation, and whether a gradient passes.
+
+        `total += x` is `0 + x` at first, and in place from then on.
+        """
         is_module = self.converter is not None
-        return (self.path if is_module else op_name(base_name(self.target)) or function_name(self.target), is_module)
+        name = self.path if is_module else op_name(base_name(self.target)) or function_name(self.target)
+        return (name, is_module, self.no_grad)
 
     @property
     def line(self) -> str:

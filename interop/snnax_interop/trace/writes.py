@@ -47,6 +47,8 @@ class Write:
         self.shapes = {id(tensor): tensor.shape for tensor in targets}
         for tensor in targets:
             recorder.prepare_write(tensor, name)
+        self.old = [recorder.ref(tensor) for tensor in targets]
+        self.targets = targets
         self.shown: list[torch.Tensor] = []
         if name in RESHAPING_IN_PLACE:
             self.shown = [tensor.detach() for tensor in targets]
@@ -78,8 +80,10 @@ class Write:
             )
         else:
             self._computed(self.form, result, written)
-            for tensor in written:
-                aliases.write_back(tensor, self.name)
+            for tensor, before in zip(self.targets, self.old, strict=True):
+                if any(tensor is each for each in written):
+                    aliases.keep_gradient(tensor, before)
+                    aliases.write_back(tensor, self.name)
 
     def _reshaped(self, tensor: torch.Tensor) -> None:
         """A tensor that has another shape, in memory that nothing was written into."""

@@ -5,13 +5,14 @@ import warnings
 import torch
 
 from .. import progress
-from ..errors import EquivalenceError
+from ..errors import EquivalenceError, RecordingError
 from ..ir.program import Program
 from ..runtime.converted import Converted
 from ..runtime.plan import InputSpec
 from ..trace.example import Example
 from .equivalence import compare
 from .float64 import record_double
+from .gradients import different_gradients
 from .report import EquivalenceReport
 
 
@@ -31,6 +32,8 @@ def verify(converted: Converted, example: Example) -> Converted:
             f"the conversion differs from the module on the example, or on other values; please report this\n{checked}",
             report=checked,
         )
+    progress.step("verify gradients")
+    _check_gradients(converted, example)
     surprises = [f"at '{path}': {caveat}" for path, caveat in converted.plan.caveats.items()]
     if checked.vacuous:
         surprises.append(f"the comparison of the conversion with the module shows nothing: {checked.vacuous}")
@@ -47,6 +50,25 @@ def holds_for_all_samples(converted: Converted, example: Example) -> bool:
     progress.step("run all samples")
     program = next(each for each in converted.passes.values() if isinstance(each, Program))
     return example.is_computed_by(program, example.whole)
+
+
+def _check_gradients(converted: Converted, example: Example) -> None:
+    """Whether the module has the gradients of its program, or else of its conversion.
+
+    **Raises:** `RecordingError` where it has others: it does something with gradients that no call shows.
+    """
+    caller_loop = example.call is not None
+    if not different_gradients(converted.program, example.module, example.inputs, caller_loop=caller_loop):
+        return
+    report = compare(example.module, converted, example.inputs, gradients=True)
+    different = [each.name for each in report.failed if each.kind in ("gradient", "input gradient")]
+    if different:
+        names = ", ".join(f"'{name}'" for name in different)
+        raise RecordingError(
+            f"the gradients of {names} are not those of the functions that forward calls: something changes them on "
+            "their way that no call shows, such as a hook. Allowed: gradients that follow from calls, with detach(), "
+            "torch.no_grad() and torch.autograd.Function. Remove hooks, or put them outside of the network"
+        )
 
 
 def _compared(converted: Converted, example: Example, inputs: tuple[torch.Tensor, ...]) -> EquivalenceReport:

@@ -130,8 +130,10 @@ def test_the_first_steps_show_what_all_do(kind):
     module = kind()
     program = next(iter(programs(module, example()).values()))
     assert program.example == (BATCH, FEW_STEPS)
-    # As given, twice; the first steps, once more with another batch; and beyond the example.
-    assert sorted(LENGTHS) == [FEW_STEPS, FEW_STEPS, STEPS, STEPS, 2 * STEPS + 1]
+    # As given, twice; the first steps, once more with another batch; beyond the example; and, without being recorded,
+    # the first steps, all shorter lengths, and three longer ones.
+    recorded = [FEW_STEPS, FEW_STEPS, STEPS, STEPS, 2 * STEPS + 1]
+    assert sorted(LENGTHS) == sorted([*recorded, *range(1, FEW_STEPS + 4)])
 
 
 @pytest.mark.parametrize("kind", [Spiking, Before, Mean, Last, Faded, Limited])

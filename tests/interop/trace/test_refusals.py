@@ -727,28 +727,6 @@ class WriteIntoInput(Net):
         return self.fc(x[t])
 
 
-class WritePastGradient(Net):
-    def current(self, x, t, mem):
-        cur = self.fc(x[t])
-        cur.data[:, 0] = 0.5
-        return cur * 2
-
-
-class WriteIntoDetached(Net):
-    def current(self, x, t, mem):
-        cur = self.fc(x[t])
-        cur.detach().clamp_(max=2)
-        return cur * 2
-
-
-class WritePartWithoutGradient(Net):
-    def current(self, x, t, mem):
-        cur = self.fc(x[t])
-        with torch.no_grad():
-            cur[:, 0].mul_(2)
-        return cur
-
-
 class WriteIntoWindows(Net):
     def current(self, x, t, mem):
         cur = self.fc(x[t])
@@ -792,9 +770,6 @@ class DropsChannelsOfAll(Net):
 @pytest.mark.parametrize(
     ("kind", "match", "line"),
     [
-        (WritePastGradient, "is read after a write .* by __setitem__ through .data, past its", "return cur * 2"),
-        (WriteIntoDetached, "is read after a write .* by clamp_ through .detach, past its gradient", "return cur * 2"),
-        (WritePartWithoutGradient, "mul_ writes a part of a tensor that carries gradients", "cur[:, 0].mul_(2)"),
         (
             WriteIntoWindows,
             "mul_ writes into memory that another tensor shares, through",

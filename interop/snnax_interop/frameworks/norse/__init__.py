@@ -111,7 +111,7 @@ def _step_converter(kind: type, model: _Model, step: Any) -> NeuronConverter:
         return model is not _IZHIKEVICH and all(map(is_fixed_zero, values))
 
     def run(module: Any, x: torch.Tensor, state: Any) -> Any:
-        before = module.state_fallback(x)
+        before = leaky_integrator.LIState(module.p.v_leak.detach(), torch.zeros_like(x))
         if state is not None:
             for name, value in zip(states, state, strict=True):
                 before = before if value is None else _with_state(before, name.split("."), value)

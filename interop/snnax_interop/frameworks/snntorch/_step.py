@@ -33,7 +33,7 @@ def delta_step(module: Any, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, 
     """The step of a `DeltaLeaky`."""
     with preserved_attributes(module):
         module.reset_mem()
-        result = module(x) if state is None or state[0] is None else module(x, (state[0],))
+        result = module(x, (torch.zeros_like(x) if state is None or state[0] is None else state[0],))
         return result[0], (module.mem,)
 
 

@@ -52,6 +52,9 @@ def layer_converter(
 def _run_at_one_step(module: Any, *args: Any, **kwargs: Any) -> Any:
     """A call on one time step."""
     mode = module.step_mode
+    if "s" not in module.supported_step_mode():
+        x, *others = args
+        return module(x.unsqueeze(0), *others, **kwargs).squeeze(0)
     try:
         module.step_mode = "s"
         return module(*args, **kwargs)
