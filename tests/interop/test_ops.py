@@ -592,6 +592,38 @@ def test_values_and_gradients_are_those_of_torch(row):
         np.testing.assert_allclose(np.asarray(a), b, rtol=1e-10, atol=1e-10)
 
 
+# Where a NaN has to be handed on, and where one must not come from: infinity, zeros, and equal values.
+POINTS = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1.0, 2.0])
+PAIRS = [each.ravel() for each in np.meshgrid(POINTS, POINTS)]
+WITH_NAN = np.array([[1.0, np.nan, 3.0], [np.nan, 0.0, np.nan], [2.0, 5.0, 2.0]])
+LEVEL = np.array([[0.0, 0.0, 0.0], [2.0, 2.0, 2.0], [1.0, -1.0, 2.0]])
+AT_POINTS = [
+    *((name, getattr(F, name), (POINTS,)) for name in ("relu", "relu6", "leaky_relu", "elu", "softplus", "silu")),
+    *((name, getattr(torch, name), (POINTS,)) for name in ("sign", "abs", "exp", "tanh", "sigmoid", "nan_to_num")),
+    *((name, getattr(torch, name), (PAIRS[0], PAIRS[1])) for name in ("maximum", "minimum", "logaddexp", "where")),
+    *((name, getattr(torch, name), (WITH_NAN, 1)) for name in ("cummax", "cummin", "cumsum", "argmax", "max")),
+    *((name, getattr(torch, name), (LEVEL, 1)) for name in ("std", "std_mean", "var", "logsumexp", "max", "amax")),
+    ("clamp", torch.clamp, (POINTS, -1.0, 1.0)),
+    ("remainder", torch.remainder, (np.array([1e30, -1e30, 5.5, 0.0]), 0.75)),
+    ("fmod", torch.fmod, (np.array([1e30, -1e30, 5.5, 0.0]), 0.75)),
+    ("heaviside", _undifferentiated(torch.heaviside), (POINTS, np.full(8, 0.5))),
+    ("to", torch.Tensor.to, (np.array([300.0, -300.0, 1.5, -1.5]), torch.int8)),
+    ("to", torch.Tensor.to, (np.array([300.0, 255.0, 1.5]), torch.uint8)),
+    ("div", torch.div, (WHOLE, 4)),
+    ("xlogy", torch.xlogy, (np.zeros(3), np.array([1.0, 2.0, np.inf]))),
+    ("linalg_vector_norm", torch.linalg.vector_norm, (LEVEL, 2, 1)),
+    ("normalize", F.normalize, (LEVEL,)),
+]
+
+
+@pytest.mark.parametrize("row", AT_POINTS, ids=lambda row: f"{row[0]}-{row[2][0].size}")
+def test_at_special_points_values_and_gradients_are_those_of_torch(row):
+    name, function, args = row
+    if name == "where":
+        args = (PAIRS[0] > PAIRS[1], *args)
+    test_values_and_gradients_are_those_of_torch((name, function, args, {}))
+
+
 @pytest.mark.parametrize("dim", [0, 1, -1])
 @pytest.mark.parametrize("name", ["stack", "cat"])
 def test_a_list_over_time_held_as_one_array_joins_as_the_list_does(name, dim):

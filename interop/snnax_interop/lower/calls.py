@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from snnax import snn
 
 from ..converters.layer import LayerConverter
@@ -204,4 +206,4 @@ def _similar(name: str) -> list[str]:
 
 def _is_same_kind(source: Value, out: Value) -> bool:
     kinds = (source.dtype, out.dtype)
-    return kinds[0] == kinds[1] or all(kind.is_floating_point for kind in kinds)
+    return kinds[0] == kinds[1] or {*kinds} <= {torch.float32, torch.float64}

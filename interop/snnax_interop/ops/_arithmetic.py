@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ._casts import float_type
 from ._elementary import absolute
 from .registry import op
 
@@ -33,9 +34,6 @@ for _names, _function in {
     "bitwise_xor": operator.xor,
     "bitwise_left_shift": operator.lshift,
     "bitwise_right_shift": operator.rshift,
-    "logaddexp": jnp.logaddexp,
-    "logaddexp2": jnp.logaddexp2,
-    "xlogy": jax.scipy.special.xlogy,
     "hypot": jnp.hypot,
 }.items():
     op(*_names.split(), axes="elementwise")(_of_two(_function))
@@ -54,7 +52,8 @@ def sub(input, other, *, alpha=1) -> Any:
 @op("div", "divide", "true_divide", axes="elementwise", gradient="none of a rounded quotient")
 def div(input, other, *, rounding_mode=None) -> Any:
     if rounding_mode is None:
-        return input / other
+        whole = not jnp.issubdtype(jnp.result_type(input, other), jnp.inexact)
+        return (jnp.asarray(input, float_type()) if whole else input) / other
     return floor_divide(input, other) if rounding_mode == "floor" else jax.lax.stop_gradient(jnp.trunc(input / other))
 
 
@@ -92,41 +91,55 @@ def reflected_power(input, base) -> Any:
     return base**input
 
 
-@op("remainder", axes="elementwise", gradient="the quotient has none")
-def remainder(input, other) -> Any:
-    """The sign is that of the divisor."""
-    return input - other * floor_divide(input, other)
+def _with_tangent(function: Callable[[Any, Any], Array], tangent: Callable[..., Array]) -> Callable[..., Array]:
+    """A function of two tensors, of which floats have this tangent, given both and the tangents of both."""
 
-
-@op("fmod", axes="elementwise", gradient="the quotient has none")
-def fmod(input, other) -> Any:
-    """The sign is that of the dividend."""
-    signs = jax.lax.stop_gradient(jnp.sign(input) * jnp.sign(other))
-    return input - other * signs * floor_divide(jnp.abs(input), jnp.abs(other))
-
-
-def _extreme_of_two(extreme: Callable[[Any, Any], Array], loses: Callable[[Any, Any], Array]) -> Callable[..., Array]:
     @jax.custom_jvp
-    def choose(first, second):
-        return extreme(first, second)
+    def of_floats(first, second):
+        return function(first, second)
 
-    @choose.defjvp
+    @of_floats.defjvp
     def _(primals, tangents):
-        (first, second), (a, b) = primals, tangents
-        apart = jnp.where(loses(first, second), 0, a) + jnp.where(loses(second, first), 0, b)
-        return choose(first, second), jnp.where(first == second, apart / 2, apart)
+        return of_floats(*primals), tangent(*primals, *tangents)
 
     def of_two(input, other):
         dtype = jnp.result_type(input, other)
         first, second = jnp.broadcast_arrays(jnp.asarray(input, dtype), jnp.asarray(other, dtype))
-        return choose(first, second) if jnp.issubdtype(first.dtype, jnp.floating) else extreme(first, second)
+        return of_floats(first, second) if jnp.issubdtype(dtype, jnp.floating) else function(first, second)
 
     return of_two
 
 
+# The sign of a remainder is that of the divisor, or of the dividend. The quotient has no gradient.
+for _name, _function, _quotient in (
+    ("remainder", jnp.remainder, jnp.floor_divide),
+    ("fmod", jnp.fmod, lambda first, second: jnp.trunc(first / second)),
+):
+
+    def _remains(first, second, a, b, quotient=_quotient):
+        return a - b * quotient(first, second)
+
+    op(_name, axes="elementwise", gradient="the quotient has none")(_with_tangent(_function, _remains))
+
+
+def _lesser_has_none(loses: Callable[[Any, Any], Array]) -> Callable[..., Array]:
+    def tangent(first, second, a, b):
+        apart = jnp.where(loses(first, second), 0, a) + jnp.where(loses(second, first), 0, b)
+        return jnp.where(first == second, apart / 2, apart)
+
+    return tangent
+
+
 for _name, _extreme, _loses in (("maximum", jnp.maximum, jnp.less), ("minimum", jnp.minimum, jnp.greater)):
     # Of NaN beside a number, both have the gradient.
-    op(_name, axes="elementwise", gradient="equal elements share it")(_extreme_of_two(_extreme, _loses))
+    op(_name, axes="elementwise", gradient="equal elements share it")(_with_tangent(_extreme, _lesser_has_none(_loses)))
+
+for _name, _function, _power in (("logaddexp", jnp.logaddexp, jnp.exp), ("logaddexp2", jnp.logaddexp2, jnp.exp2)):
+
+    def _shares(first, second, a, b, power=_power):
+        return a / (1 + power(second - first)) + b / (1 + power(first - second))
+
+    op(_name, axes="elementwise", gradient="0 of the other where one is infinite")(_with_tangent(_function, _shares))
 
 
 @op("lerp", axes="elementwise")
@@ -156,7 +169,14 @@ def masked_fill(input, mask, value) -> Array:
 
 @op("heaviside", axes="elementwise", gradient="none")
 def heaviside(input, values) -> Array:
-    return jax.lax.stop_gradient(jnp.heaviside(input, values))
+    """0 for NaN."""
+    return jax.lax.stop_gradient(jnp.where(input == 0, values, (input > 0).astype(jnp.result_type(input, values))))
+
+
+@op("xlogy", axes="elementwise", gradient="none where the value is 0 of no logarithm")
+def xlogy(input, other) -> Array:
+    undefined = (input == 0) & (other <= 0)
+    return jnp.where(undefined, 0, jax.scipy.special.xlogy(input, jnp.where(undefined, 1, other)))
 
 
 @op("copysign", axes="elementwise", gradient="0 at 0, as that of abs")

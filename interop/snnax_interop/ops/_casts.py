@@ -94,6 +94,8 @@ def to(input, dtype=None, other=None) -> Array:
     if name in _INTEGERS:
         return to_integer(input)
     if name in _PLAIN:
+        if jnp.issubdtype(input.dtype, jnp.floating) and name not in ("bool", "int32"):
+            input = input.astype(jnp.int32)  # what is too large wraps around; XLA would take the largest number
         return input.astype(_PLAIN[name])
     raise NotImplementedError(f"a cast to {name}")
 

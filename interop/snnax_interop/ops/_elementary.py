@@ -14,6 +14,11 @@ def _of_one(function: Callable[[Any], Array]) -> Callable[[Any], Array]:
     return lambda input: function(input)
 
 
+def _sign(input) -> Array:
+    """0 for NaN, as in torch."""
+    return jnp.where(jnp.isnan(input), 0, jnp.sign(input))
+
+
 def _without_gradient(function: Callable[[Any], Array]) -> Callable[[Any], Array]:
     return lambda input: jax.lax.stop_gradient(function(input))
 
@@ -60,7 +65,7 @@ for _names, _function in {
     op(*_names.split(), axes="elementwise")(_of_one(_function))
 
 for _names, _function in {
-    "sign sgn": lambda input: jnp.where(jnp.isnan(input), 0, jnp.sign(input)),
+    "sign sgn": _sign,
     "floor": jnp.floor,
     "ceil": jnp.ceil,
     "round": jnp.round,
@@ -71,7 +76,7 @@ for _names, _function in {
 
 @op("abs", "absolute", axes="elementwise", gradient="0 at 0, where JAX's is 1")
 def absolute(input) -> Array:
-    return jnp.sign(jax.lax.stop_gradient(input)) * input
+    return _sign(jax.lax.stop_gradient(input)) * input
 
 
 @op("clamp", "clip", axes="elementwise", gradient="1 at a bound, where JAX's is 1/2")

@@ -121,9 +121,15 @@ def _with_mean(function: Callable[..., Array]) -> Callable[..., tuple[Array, Arr
     return both
 
 
-for _name, _function in (("var", jnp.var), ("std", jnp.std)):
-    op(_name, axes=along(), form=_spread_form)(_spread(_function))
-    op(f"{_name}_mean", axes=along(), form=_spread_form)(_with_mean(_function))
+def _deviation(input, **options) -> Array:
+    variance = jnp.var(input, **options)
+    return jnp.where(variance == 0, 0, jnp.sqrt(jnp.where(variance == 0, 1, variance)))
+
+
+for _name, _function in (("var", jnp.var), ("std", _deviation)):
+    _gradient = "0 where all are equal" if _name == "std" else ""
+    op(_name, axes=along(), form=_spread_form, gradient=_gradient)(_spread(_function))
+    op(f"{_name}_mean", axes=along(), form=_spread_form, gradient=_gradient)(_with_mean(_function))
 
 
 # Norms and distances
@@ -143,8 +149,8 @@ def vector_norm(input, ord: Any = 2, dim=None, keepdim=False, *, dtype=None) -> 
     if ord <= 1 or ord == -math.inf:
         raise NotImplementedError(f"the norm of order {ord}; allowed are 1 and above")
     total = jnp.sum(input**2 if ord == 2 else size**ord, axis=axis, keepdims=keepdim)
-    above = jnp.where(total > 0, total, 1)
-    return jnp.where(total > 0, jnp.sqrt(above) if ord == 2 else above ** (1 / ord), 0)
+    above = jnp.where(total == 0, 1, total)
+    return jnp.where(total == 0, 0, jnp.sqrt(above) if ord == 2 else above ** (1 / ord))
 
 
 @op("norm", axes=along(), gradient=_NORM_GRADIENT)
@@ -187,9 +193,13 @@ for _name, _function in (("cumsum", jnp.cumsum), ("cumprod", jnp.cumprod)):
 def _extremum_so_far(running: Callable[..., Array]) -> Callable[..., tuple[Array, Array]]:
     def so_far(input, dim):
         axis = dim % input.ndim
-        found = running(jax.lax.stop_gradient(input), axis=axis)
+        fixed = jax.lax.stop_gradient(input)
+        # From a NaN on, the last NaN is the extremum.
+        unknown = jnp.isnan(fixed)
+        behind = jax.lax.cummax(unknown.astype(jnp.int32), axis=axis) > 0
+        chosen = jnp.where(behind, unknown, fixed == running(fixed, axis=axis))
         places = jax.lax.broadcasted_iota(jax.dtypes.canonicalize_dtype(jnp.int64), input.shape, axis)
-        where = jax.lax.cummax(jnp.where(input == found, places, 0), axis=axis)
+        where = jax.lax.cummax(jnp.where(chosen, places, 0), axis=axis)
         return jnp.take_along_axis(input, where, axis), where
 
     return so_far

@@ -15,6 +15,11 @@ from .refusals import is_in_place
 from .tape import leaves_of
 
 
+# What torch calls for `x.data = y` and for `x.requires_grad = False`.
+_ATTRIBUTES: Any = torch.Tensor
+SET_DATA, SET_REQUIRES_GRAD = _ATTRIBUTES.data.__set__, _ATTRIBUTES.requires_grad.__set__
+
+
 def setitem(input: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
     """`input[index] = value`, as a tensor of its own."""
     result = input.clone()
@@ -66,7 +71,7 @@ def written_arguments(
 
 def cuts_gradient(function: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call only says whether a gradient passes a tensor: `x.detach_()`, `x.requires_grad = False`."""
-    return name in ("detach_", "requires_grad_") or function == torch.Tensor.requires_grad.__set__
+    return name in ("detach_", "requires_grad_") or function == SET_REQUIRES_GRAD
 
 
 def changes_to(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -27,7 +27,7 @@ from . import caller_loop
 from .aliasing import DETACHED, Aliases
 from .autograd_functions import CustomFunction, custom_function, recorded_function
 from .bytecode import instruction
-from .functional import changes_to, cuts_gradient, setitem, written_arguments
+from .functional import SET_DATA, changes_to, cuts_gradient, setitem, written_arguments
 from .refusals import METADATA, fault_of
 from .tape import CONSTANT_FUNCTIONS, Entry, Frame, Place, Ref, base_name, function_name, leaves_of, refs
 from .writes import Write
@@ -217,7 +217,7 @@ class Recorder:
             raise self.refuse(fault[0], advice=fault[1])
         if cuts_gradient(function, name, args, kwargs):
             return self.call_cut(function, name, args, kwargs)
-        if function == torch.Tensor.data.__set__:
+        if function == SET_DATA:
             return self.call_set_data(function, *args)
         targets = written_arguments(function, name, args, kwargs)
         self.check_own_memory(targets, name)

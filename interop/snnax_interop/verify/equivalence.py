@@ -303,7 +303,8 @@ def _compare_gradients(
     places = [("gradient", name, model.parameters[key]) for name, key in zip(named, keys, strict=True)]
     places += [("input gradient", f"input {number}", arrays[number]) for number in inputs]
     # A gradient that is zero but for rounding, as that of a bias before a normalisation, has no scale of its own.
-    largest = max((float(each.abs().max()) for each in found if each is not None and each.numel()), default=0.0)
+    sizes = (each.abs().nan_to_num(0.0, posinf=0.0) for each in found if each is not None and each.numel())
+    largest = max((float(each.max()) for each in sizes), default=0.0)
     floor = max(_NO_GRADIENT * largest, 1e-12)
     comparisons = []
     for (kind, name, other), tensor, gradient in zip(places, wanted, found, strict=True):

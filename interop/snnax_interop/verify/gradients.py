@@ -37,7 +37,7 @@ def different_gradients(
                 registry.reset_states(double)
                 sides.append(_gradients(side, double, inputs))
     expected, found = sides
-    largest = max((float(each.abs().nan_to_num(0).max()) for each in expected.values() if each.numel()), default=0.0)
+    largest = max(map(_size, expected.values()), default=0.0)
     return [name for name, each in expected.items() if not _close(each, found.get(name), largest)]
 
 
@@ -73,5 +73,10 @@ def _gradients(
 def _close(expected: torch.Tensor, found: torch.Tensor | None, largest: float) -> bool:
     if found is None or found.shape != expected.shape:
         return False
-    scale = max(float(expected.abs().nan_to_num(0).max()) if expected.numel() else 0.0, _NO_GRADIENT * largest, 1e-12)
+    scale = max(_size(expected), _NO_GRADIENT * largest, 1e-12)
     return bool(torch.isclose(found, expected, rtol=0, atol=_TOLERANCE * scale, equal_nan=True).all())
+
+
+def _size(gradient: torch.Tensor) -> float:
+    """The largest finite magnitude."""
+    return float(gradient.abs().nan_to_num(0.0, posinf=0.0).max()) if gradient.numel() else 0.0

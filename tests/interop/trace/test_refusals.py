@@ -1059,3 +1059,51 @@ class PicksByBatch(Net):
 
 def test_values_that_are_chosen_by_the_batch_size_are_refused():
     refused(PicksByBatch(), RecordingError, "another batch size or other values", line="self.fc(chosen[t])")
+
+
+class Annealed(Net):
+    """A number that grows with each call, and means something else only later."""
+
+    calls = 0
+
+    def current(self, x, t, mem):
+        return self.fc(x[t]) * (2 if self.calls > 5 else 1)
+
+    def finish(self, spikes, x):
+        self.calls += 1
+        return torch.stack(spikes)
+
+
+class KeptLength(Annealed):
+    """The length of the first call, for all that follow."""
+
+    calls: float | None = None
+
+    def current(self, x, t, mem):
+        if self.calls is None:
+            self.calls = float(len(x))
+        return self.fc(x[t]) / self.calls
+
+    def finish(self, spikes, x):
+        return torch.stack(spikes)
+
+
+class Counted(Annealed):
+    """A number that no tensor depends on."""
+
+    def current(self, x, t, mem):
+        return self.fc(x[t])
+
+
+@pytest.mark.parametrize("kind", [Annealed, KeptLength])
+def test_numbers_that_calls_change_and_others_read_are_refused(kind):
+    module = kind()
+    with pytest.raises(RecordingError, match=r"forward changes self.calls from call to call, and computes something"):
+        from_torch(module, torch.rand(5, 3, 4))
+    assert module.calls == kind.calls
+
+
+def test_numbers_that_calls_only_count_convert():
+    module = Counted()
+    from_torch(module, torch.rand(5, 3, 4))
+    assert module.calls == 0
